@@ -1,0 +1,1 @@
+"""What a site needs around the jobs."""

