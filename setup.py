@@ -1,4 +1,4 @@
-"""Packaging of sunbird-pipelines. The versions here and in deploy/java/pom.xml agree; tests/unit/test_versions.py holds it."""
+"""Packaging of sunbird-pipelines. tests/unit/test_versions.py holds that deploy/java/pom.xml names the same Beam."""
 
 from pathlib import Path
 

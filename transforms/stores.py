@@ -98,7 +98,7 @@ class CollectionStatuses(Protocol):
     """The search service's word on a collection."""
 
     def status(self, course_id: str) -> str | None:
-        """``Live``, ``Retired`` …; None when it knows none. Raises StoreUnavailable (activity-aggregate-updater §3.5.1)."""
+        """``Live``, ``Retired`` …; None when it knows none. Raises StoreUnavailable (spec: its §3.5.1)."""
         ...
 
 

@@ -1,0 +1,115 @@
+"""The learner's consumption event: which records are work for the progress job, and what is read from them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from transforms.decode import Record, id_at, value_at
+
+__all__ = ["Consumption", "Enrolment", "InvalidEvent", "Work", "completed_contents", "consumption_of"]
+
+ACTION = "batch-enrolment-update"
+COMPLETED = 2
+# A Cassandra key holds at most 65,535 bytes; the aggregates' partition key holds two ids.
+LONGEST_ID = 32_000
+
+
+class Enrolment(NamedTuple):
+    """A learner's enrolment in a batch of a course."""
+
+    user_id: str
+    course_id: str
+    batch_id: str
+
+
+class Consumption(NamedTuple):
+    """What one event reports: contents that the learner completed, in the event's order, with repetitions."""
+
+    enrolment: Enrolment
+    contents: tuple[str, ...]
+
+
+class InvalidEvent(ValueError):
+    """An event of the right kind that lacks what the work needs. The message is one line without personal data."""
+
+
+def consumption_of(parsed: dict[str, Any]) -> Consumption | None:
+    """The consumption that an event reports; None when the event is not for this job. Raises InvalidEvent.
+
+    spec: activity-aggregate-updater §2
+    """
+    action = value_at(parsed, "edata.action")
+    if not isinstance(action, str) or action.lower() != ACTION:
+        return None
+    reported = value_at(parsed, "edata.contents")
+    if reported is None or reported == []:
+        return None
+    if not isinstance(reported, list):
+        raise InvalidEvent("edata.contents is not a list")
+    completed = [entry for entry in reported if _is_completed(entry)]
+    if not completed:
+        return None
+    ids = [_required_id(parsed, name) for name in Enrolment._fields]
+    contents = completed_contents(completed)
+    if not contents:
+        raise InvalidEvent("edata.contents: no completed entry has a contentId")
+    for content in contents:
+        _check_length("edata.contents[].contentId", content)
+    return Consumption(Enrolment(*ids), contents)
+
+
+def completed_contents(entries: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The content ids that are strings and not blank, in order. spec: activity-aggregate-updater §2"""
+    return tuple(content for entry in entries if (content := id_at(entry, "contentId")) is not None)
+
+
+def _is_completed(entry: Any) -> bool:
+    status = value_at(entry, "status")
+    return isinstance(status, int | float) and not isinstance(status, bool) and status == COMPLETED
+
+
+_WIRE_NAMES = {"user_id": "edata.userId", "course_id": "edata.courseId", "batch_id": "edata.batchId"}
+
+
+def _required_id(parsed: dict[str, Any], name: str) -> str:
+    path = _WIRE_NAMES[name]
+    value = id_at(parsed, path)
+    if value is None:
+        raise InvalidEvent(f"{path} is missing, blank or not a string")
+    _check_length(path, value)
+    return value
+
+
+def _check_length(path: str, value: str) -> None:
+    if len(value) > LONGEST_ID // 4 and len(value.encode()) > LONGEST_ID:
+        raise InvalidEvent(f"{path} is longer than {LONGEST_ID} bytes, more than a Cassandra key can hold")
+
+
+class Work(NamedTuple):
+    """A consumption on its way to its owner's worker.
+
+    ``delivery`` names the Kafka record (topic, partition, offset, timestamp), so that a redelivered record is told
+    from a repeated event; it is empty where records have no lasting position, as in a file.
+    """
+
+    consumption: Consumption
+    delivery: str
+    value: bytes
+
+    @classmethod
+    def of(cls, consumption: Consumption, record: Record, lasting: bool) -> Work:
+        delivery = f"{record.topic}:{record.partition}:{record.offset}:{record.timestamp}" if lasting else ""
+        return cls(consumption, delivery, record.value or b"")
+
+    def to_bytes(self) -> bytes:
+        """One line of JSON with what was read, then the record's value as it came."""
+        enrolment, contents = self.consumption
+        return orjson.dumps([self.delivery, *enrolment, *contents]) + b"\n" + self.value
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> Work:
+        head, _, value = payload.partition(b"\n")
+        delivery, user_id, course_id, batch_id, *contents = orjson.loads(head)
+        return cls(Consumption(Enrolment(user_id, course_id, batch_id), tuple(contents)), delivery, value)

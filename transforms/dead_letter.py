@@ -1,0 +1,46 @@
+"""What becomes of a record that cannot be processed because of its data (spec: core §4.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+__all__ = ["FAILED", "dead_letter"]
+
+FAILED = "failed"
+"""The output tag of every step that can fail on data. A job that leaves it without a sink is refused."""
+
+# Kafka refuses a record above its topic's limit, and a refused dead letter would stop the job for good.
+LARGEST_DEAD_LETTER = 5_000_000
+
+
+def dead_letter(job: str, reason: str, value: bytes | None, parsed: dict[str, Any] | None = None) -> bytes:
+    """The record for the failed topic, as UTF-8 JSON on one line.
+
+    A ``parsed`` object is kept with all its members, plus ``jobName`` and ``failInfo``; anything else goes, as text,
+    into ``rawEvent``. A dead letter above 5,000,000 bytes keeps the beginning of its text and says so in
+    ``failInfo.cut``, the number of bytes of the original. spec: core §4.3
+    """
+    about: dict[str, Any] = {"jobName": job, "failInfo": {"error": reason}}
+    if parsed is not None:
+        try:
+            return _within_limit({**parsed, **about}, about, value)
+        except TypeError:
+            # what can be read can not always be written: orjson writes fewer levels than it reads
+            pass
+    return _within_limit({**about, "rawEvent": _text(value)}, about, value)
+
+
+def _within_limit(letter: dict[str, Any], about: dict[str, Any], value: bytes | None) -> bytes:
+    written = orjson.dumps(letter)
+    if len(written) <= LARGEST_DEAD_LETTER:
+        return written
+    original = value or b""
+    fail_info = {**about["failInfo"], "cut": len(original)}
+    # a byte may become six when it is escaped
+    return orjson.dumps({**about, "failInfo": fail_info, "rawEvent": _text(original[: LARGEST_DEAD_LETTER // 7])})
+
+
+def _text(value: bytes | None) -> str:
+    return "" if value is None else value.decode("utf-8", "replace")
