@@ -23,6 +23,7 @@ setup(
     },
     install_requires=[
         f"apache-beam=={BEAM_VERSION}",
+        "cachetools==8.0.1",
         "cassandra-driver==3.30.1",
         "confluent-kafka==2.16.1",
         "elasticsearch==7.17.13",
@@ -49,6 +50,7 @@ setup(
             "pytest==9.2.0",
             "pytest-timeout==2.4.0",
             "ruff==0.17.6",
+            "types-cachetools==7.0.0.20260713",
             "types-PyYAML==6.0.12.20261113",
             "types-requests==2.33.0.20261030",
         ],

@@ -46,7 +46,7 @@ def enrolment_audit(enrolment: Enrolment, now: int, new_id: NewId) -> bytes:
 
 
 def certificate_request(enrolment: Enrolment, now: int, new_id: NewId) -> bytes:
-    """The request for a learner's certificate; ``now`` in epoch milliseconds. spec: activity-aggregate-updater §3.10 b"""
+    """The request for a certificate; ``now`` in epoch milliseconds. spec: activity-aggregate-updater §3.10 b"""
     user_id, course_id, batch_id = enrolment
     return orjson.dumps(
         {

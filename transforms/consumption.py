@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import apache_beam as beam
 import orjson
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
 
-from transforms.decode import Record, id_at, value_at
+from transforms.dead_letter import FAILED, dead_letter
+from transforms.decode import NotAnObject, Record, id_at, parse_object, value_at
+from transforms.keyed_batch import shard_of
 
-__all__ = ["Consumption", "Enrolment", "InvalidEvent", "Work", "completed_contents", "consumption_of"]
+__all__ = ["Consumption", "Enrolment", "InvalidEvent", "SelectConsumption", "Work", "consumption_of"]
+
+_log = logging.getLogger(__name__)
 
 ACTION = "batch-enrolment-update"
 COMPLETED = 2
@@ -52,17 +61,12 @@ def consumption_of(parsed: dict[str, Any]) -> Consumption | None:
     if not completed:
         return None
     ids = [_required_id(parsed, name) for name in Enrolment._fields]
-    contents = completed_contents(completed)
+    contents = tuple(content for entry in completed if (content := id_at(entry, "contentId")) is not None)
     if not contents:
         raise InvalidEvent("edata.contents: no completed entry has a contentId")
     for content in contents:
         _check_length("edata.contents[].contentId", content)
     return Consumption(Enrolment(*ids), contents)
-
-
-def completed_contents(entries: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The content ids that are strings and not blank, in order. spec: activity-aggregate-updater §2"""
-    return tuple(content for entry in entries if (content := id_at(entry, "contentId")) is not None)
 
 
 def _is_completed(entry: Any) -> bool:
@@ -99,9 +103,8 @@ class Work(NamedTuple):
     value: bytes
 
     @classmethod
-    def of(cls, consumption: Consumption, record: Record, lasting: bool) -> Work:
-        delivery = f"{record.topic}:{record.partition}:{record.offset}:{record.timestamp}" if lasting else ""
-        return cls(consumption, delivery, record.value or b"")
+    def of(cls, consumption: Consumption, record: Record) -> Work:
+        return cls(consumption, record.name if record.lasting else "", record.value or b"")
 
     def to_bytes(self) -> bytes:
         """One line of JSON with what was read, then the record's value as it came."""
@@ -113,3 +116,35 @@ class Work(NamedTuple):
         head, _, value = payload.partition(b"\n")
         delivery, user_id, course_id, batch_id, *contents = orjson.loads(head)
         return cls(Consumption(Enrolment(user_id, course_id, batch_id), tuple(contents)), delivery, value)
+
+
+class SelectConsumption(beam.DoFn):  # type: ignore[misc]
+    """Takes records, gives ``(shard of the user, Work as bytes)``; FAILED gets dead letters; the rest is skipped.
+
+    Never raises for the sake of a record. spec: activity-aggregate-updater §3.1
+    """
+
+    def __init__(self, job: str, shards: int) -> None:
+        self._job = job
+        self._shards = shards
+        self._total = Metrics.counter(job, "total-events-count")
+        self._skipped = Metrics.counter(job, "skipped-events-count")
+        self._selected = Metrics.counter(job, "batch-enrolment-update-count")
+        self._failed = Metrics.counter(job, "failed-events-count")
+
+    def process(self, record: Record) -> Iterator[tuple[bytes, bytes] | TaggedOutput]:
+        self._total.inc()
+        parsed = None
+        try:
+            parsed = parse_object(record.value)
+            consumption = consumption_of(parsed)
+        except (NotAnObject, InvalidEvent) as error:
+            self._failed.inc()
+            _log.warning("%s goes to the failed topic: %s", record.name, error)
+            yield TaggedOutput(FAILED, dead_letter(self._job, str(error), record.value, parsed))
+            return
+        if consumption is None:
+            self._skipped.inc()
+            return
+        self._selected.inc()
+        yield shard_of(consumption.enrolment.user_id, self._shards), Work.of(consumption, record).to_bytes()

@@ -16,7 +16,8 @@ _ESCAPE = re.compile(rb'\\(?:(["\\/bfnrt]|u[0-9a-fA-F]{4})|)', re.DOTALL)
 class Record(NamedTuple):
     """One input record: the value's bytes (None for a tombstone) and where it came from.
 
-    ``timestamp`` is Kafka's, in epoch milliseconds; a file counts its lines as offsets of partition 0.
+    ``timestamp`` is Kafka's, in epoch milliseconds; a file counts its lines as offsets of partition 0. ``lasting``
+    says that the place names this record for good, so that a redelivery can be told from a repetition.
     """
 
     value: bytes | None
@@ -24,6 +25,12 @@ class Record(NamedTuple):
     partition: int
     offset: int
     timestamp: int
+    lasting: bool = False
+
+    @property
+    def name(self) -> str:
+        """Where the record stands: ``topic:partition:offset:timestamp``."""
+        return f"{self.topic}:{self.partition}:{self.offset}:{self.timestamp}"
 
 
 class NotAnObject(ValueError):

@@ -1,0 +1,449 @@
+"""The step that keeps learners' progress: many events at once through the stores, each owner's in order.
+
+``transforms.progress`` has the rules. Here is the order of reads and writes around them: look up what was seen, read,
+compute everything, note what is about to be done, write step by step, store the checksums last, emit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from cachetools import TTLCache
+
+from schemas import redis_keys
+from transforms.aggregate import Consumed
+from transforms.audit import NewId, certificate_request, content_audit, enrolment_audit
+from transforms.consumption import Enrolment, Work
+from transforms.dead_letter import FAILED, dead_letter
+from transforms.decode import parse_object
+from transforms.dedup import checksum
+from transforms.keyed_batch import KeyedBatch
+from transforms.progress import Delivery, EnrolmentState, Outcome, Plan, Relations, Rules, advance
+from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Row, Select, Tables, Update
+
+__all__ = ["AUDIT", "CERTIFICATE", "ProgressStores", "ProgressTables", "UpdateProgress"]
+
+AUDIT = "audit"
+CERTIFICATE = "certificate"
+
+# More owners in one IN cost the coordinator more than they save the client.
+OWNERS_IN_ONE_SELECT = 25
+# Courses whose status is remembered by a worker: those without leaf nodes, of which there should be none.
+REMEMBERED_COURSES = 10_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ProgressTables:
+    """The tables' full names, ``keyspace.table``."""
+
+    consumption: str
+    aggregates: str
+    enrolments: str
+
+
+@dataclass(frozen=True)
+class ProgressStores:
+    """The recipes of the stores. Without ``dedup`` no event is dropped as seen; ``collections`` asks for the status
+    of a course that has no leaf nodes."""
+
+    tables: Opens[Tables]
+    relation_cache: Opens[KeyValues]
+    dedup: Opens[KeyValues] | None
+    collections: Opens[CollectionStatuses]
+
+
+@dataclass(slots=True)
+class _Group:
+    """The part of a unit of work that belongs to one enrolment."""
+
+    enrolment: Enrolment
+    works: list[Work] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    said_again: list[tuple[str, str]] = field(default_factory=list)
+    completed_again: bool = False
+    outcome: Outcome = field(default_factory=Outcome)
+
+    @property
+    def has_contents(self) -> bool:
+        return any(delivery.contents for delivery in self.deliveries)
+
+
+class UpdateProgress(KeyedBatch):
+    """Takes ``(shard of the user, Work)`` and gives AUDIT, CERTIFICATE and FAILED values (JSON as bytes).
+
+    ``events_per_unit`` events are one unit of work: with 1, each is handled as if alone, in order; with more, the
+    events of a unit that belong to one enrolment are merged. ``statements_per_batch`` limits a CQL batch; the
+    expiries are in seconds. Raises StoreUnavailable, so that the bundle fails and nothing of it is committed.
+
+    spec: activity-aggregate-updater §3.2-§3.11
+    """
+
+    def __init__(
+        self,
+        job: str,
+        stores: ProgressStores,
+        tables: ProgressTables,
+        rules: Rules,
+        *,
+        size: int,
+        events_per_unit: int,
+        statements_per_batch: int,
+        checksum_expiry: int,
+        plan_expiry: int,
+        status_expiry: int,
+        clock: Callable[[], int],
+        new_id: NewId,
+    ) -> None:
+        super().__init__(size if events_per_unit == 1 else events_per_unit)
+        self._job = job
+        self._stores = stores
+        self._names = tables
+        self._rules = rules
+        self._events_per_unit = events_per_unit
+        self._statements_per_batch = statements_per_batch
+        self._checksum_expiry = checksum_expiry
+        self._plan_expiry = plan_expiry
+        self._status_expiry = status_expiry
+        self._clock = clock
+        self._new_id = new_id
+
+    def setup(self) -> None:
+        self._tables = self._stores.tables.open()
+        self._relation_cache = self._stores.relation_cache.open()
+        self._dedup = self._stores.dedup.open() if self._stores.dedup else None
+        self._collections = self._stores.collections.open()
+        self._statuses: TTLCache[str, str] = TTLCache(
+            REMEMBERED_COURSES, self._status_expiry, timer=lambda: self._clock() / 1000
+        )
+        self._counts: Counter[str] = Counter()
+
+    def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
+        self._counts.clear()
+        now = self._clock()
+        groups = self._group([Work.from_bytes(payload) for payload in payloads])
+        seen = self._look_up_earlier(groups)
+        relations = Relations()
+        self._read_leaf_nodes(relations, {g.enrolment.course_id for g in groups if self._is_new(g, seen)})
+        for group in groups:
+            self._drop_seen(group, seen, relations)
+        to_advance = [group for group in groups if group.has_contents]
+        states, refused = self._read_states(to_advance, relations)
+        self._read_relations(relations, to_advance, states)
+        self._advance(to_advance, states, refused, relations, now)
+        self._store_plans(to_advance, refused)
+        self._write(states, refused, now)
+        self._store_checksums(to_advance, refused)
+        outputs = [output for group in groups for output in self._outputs(group, refused, now)]
+        for name, count in self._counts.items():
+            Metrics.counter(self._job, name).inc(count)
+        return outputs
+
+    def refuse(self, payload: bytes, error: Exception) -> list[TaggedOutput]:
+        Metrics.counter(self._job, "failed-events-count").inc()
+        return [self._dead_letter(Work.from_bytes(payload), f"could not be handled: {type(error).__name__}")]
+
+    # --- collect and de-duplicate (§3.2, §3.3)
+
+    def _group(self, works: list[Work]) -> list[_Group]:
+        """The groups of all units of work, in order. spec §3.2"""
+        groups: list[_Group] = []
+        for unit in _cut(works, self._events_per_unit):
+            by_enrolment: dict[Enrolment, _Group] = {}
+            for work in unit:
+                enrolment = work.consumption.enrolment
+                group = by_enrolment.setdefault(enrolment, _Group(enrolment))
+                group.works.append(work)
+                group.deliveries.append(Delivery(work.delivery, Counter(work.consumption.contents)))
+            groups.extend(by_enrolment.values())
+        return groups
+
+    def _look_up_earlier(self, groups: list[_Group]) -> set[str]:
+        """The stored checksums among those of the batch; plans of earlier deliveries go to their delivery."""
+        if self._dedup is None:
+            return set()
+        deliveries = [d for group in groups for d in group.deliveries if d.name]
+        plans = [_plan_key(delivery) for delivery in deliveries]
+        checksums = list({checksum(g.enrolment, c) for g in groups for d in g.deliveries for c in d.contents})
+        values = self._dedup.get(plans + checksums)
+        for delivery, text in zip(deliveries, values, strict=False):
+            if text:
+                delivery.earlier = Plan.from_text(text)
+        return {key for key, value in zip(checksums, values[len(plans) :], strict=True) if value is not None}
+
+    def _is_new(self, group: _Group, seen: set[str]) -> bool:
+        if self._dedup is None:
+            return True
+        return any(checksum(group.enrolment, c) not in seen for d in group.deliveries for c in d.contents)
+
+    def _drop_seen(self, group: _Group, seen: set[str], relations: Relations) -> None:
+        """Leave only new contents in a group's deliveries, each once; what the batch will store counts as seen."""
+        if self._dedup is None:
+            return
+        course_id = group.enrolment.course_id
+        will_be_stored = bool(relations.leaf_nodes.get((course_id, course_id)))
+        in_unit: set[str] = set()
+        for delivery in group.deliveries:
+            left: Counter[str] = Counter()
+            for content in delivery.contents:
+                key = checksum(group.enrolment, content)
+                if key not in seen and key not in in_unit:
+                    in_unit.add(key)
+                    left[content] = 1
+                elif key in seen and delivery.earlier and content in delivery.earlier.contents:
+                    # This very record stored the checksum, and its worker died before its events were written.
+                    group.said_again.extend((content, action) for action in delivery.earlier.contents[content].actions)
+            delivery.contents = left
+            if not left and delivery.earlier and delivery.earlier.completed_on is not None:
+                group.completed_again = True
+        if will_be_stored:
+            seen |= in_unit
+
+    # --- read (§3.4-§3.6)
+
+    def _read_states(
+        self, groups: list[_Group], relations: Relations
+    ) -> tuple[dict[Enrolment, EnrolmentState], dict[Enrolment, Refused]]:
+        """What the tables hold of the groups' enrolments; those that the server refuses to look up. spec §3.4, §3.9"""
+        states = {group.enrolment: EnrolmentState(group.enrolment) for group in groups}
+        with_progress = [e for e in states if relations.leaf_nodes.get((e.course_id, e.course_id))]
+        consumption = self._select(
+            self._names.consumption, ("contentid", "status", "viewcount", "completedcount"), list(states)
+        )
+        enrolments = self._select(self._names.enrolments, ("status", "completedon"), with_progress)
+        refused: dict[Enrolment, Refused] = {}
+        for rows in (consumption, enrolments):
+            refused.update({enrolment: found for enrolment, found in rows.items() if isinstance(found, Refused)})
+        for enrolment, found in consumption.items():
+            if not isinstance(found, Refused):
+                states[enrolment].rows = {
+                    row["contentid"]: Consumed.from_row(row["status"], row["viewcount"], row["completedcount"])
+                    for row in found
+                }
+        for enrolment, found in enrolments.items():
+            if not isinstance(found, Refused) and found:
+                states[enrolment].status = found[0]["status"] or 0
+                states[enrolment].completed_on = _epoch_millis(found[0]["completedon"])
+        return states, refused
+
+    def _select(
+        self, table: str, columns: tuple[str, ...], enrolments: list[Enrolment]
+    ) -> dict[Enrolment, list[Row] | Refused]:
+        """The rows of each enrolment: one statement for many learners of a batch of a course."""
+        by_batch: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for user_id, course_id, batch_id in enrolments:
+            by_batch[course_id, batch_id].append(user_id)
+        selects = [
+            Select(table, ("userid", *columns), {"userid": users, "courseid": course_id, "batchid": batch_id})
+            for (course_id, batch_id), all_users in by_batch.items()
+            for users in _cut(all_users, OWNERS_IN_ONE_SELECT)
+        ]
+        self._counts["db-read-count"] += len(selects)
+        found: dict[Enrolment, list[Row] | Refused] = {}
+        for select, result in zip(selects, self._tables.select(selects), strict=True):
+            users, course_id, batch_id = (select.where[name] for name in ("userid", "courseid", "batchid"))
+            rows: dict[str, list[Row]] = {user_id: [] for user_id in users}
+            if isinstance(result, Refused) and len(users) > 1:
+                # One id that the server can not look up must not take the others with it.
+                for user_id in users:
+                    found.update(self._select(table, columns, [Enrolment(user_id, course_id, batch_id)]))
+                continue
+            if isinstance(result, Refused):
+                found[Enrolment(users[0], course_id, batch_id)] = result
+                continue
+            for row in result:
+                rows[row["userid"]].append(row)
+            found.update({Enrolment(user_id, course_id, batch_id): of_user for user_id, of_user in rows.items()})
+        return found
+
+    def _read_leaf_nodes(self, relations: Relations, courses: set[str]) -> None:
+        """The leaf nodes of the courses themselves. spec §3.5"""
+        keys = [(course_id, course_id) for course_id in courses]
+        relations.leaf_nodes.update(self._members(redis_keys.leafnodes, keys))
+
+    def _read_relations(
+        self, relations: Relations, groups: list[_Group], states: dict[Enrolment, EnrolmentState]
+    ) -> None:
+        """The optional nodes of the courses, and the units above every content with their nodes. spec §3.5, §3.6"""
+        courses = {g.enrolment.course_id for g in groups if relations.leaf_nodes.get((g.enrolment.course_id,) * 2)}
+        optional = [(course_id, course_id) for course_id in courses]
+        contents = {
+            (state.enrolment.course_id, content)
+            for group in groups
+            if self._rules.unit_aggregates
+            for state in (states[group.enrolment],)
+            for content in (*state.rows, *(c for d in group.deliveries for c in d.contents))
+        }
+        relations.optional_nodes.update(self._members(redis_keys.optionalnodes, optional))
+        relations.ancestors.update(self._members(redis_keys.ancestors, list(contents)))
+        units = list(
+            {
+                (course_id, unit)
+                for (course_id, _), above in relations.ancestors.items()
+                for unit in above
+                if unit != course_id
+            }
+        )
+        relations.leaf_nodes.update(self._members(redis_keys.leafnodes, units))
+        relations.optional_nodes.update(self._members(redis_keys.optionalnodes, units))
+
+    def _members(
+        self, key_of: Callable[[str, str], str], pairs: list[tuple[str, str]]
+    ) -> dict[tuple[str, str], frozenset[str]]:
+        if not pairs:
+            return {}
+        found = dict(zip(pairs, self._relation_cache.members([key_of(*pair) for pair in pairs]), strict=True))
+        self._counts["cache-hit-count"] += len(pairs)
+        self._counts["cache-miss-count"] += sum(1 for members in found.values() if not members)
+        return found
+
+    # --- compute (§3.4-§3.6)
+
+    def _advance(
+        self,
+        groups: list[_Group],
+        states: dict[Enrolment, EnrolmentState],
+        refused: dict[Enrolment, Refused],
+        relations: Relations,
+        now: int,
+    ) -> None:
+        for group in groups:
+            if group.enrolment in refused:
+                continue
+            deliveries = [delivery for delivery in group.deliveries if delivery.contents]
+            group.outcome = advance(
+                states[group.enrolment], deliveries, relations, self._collection_status, self._rules, now
+            )
+
+    def _collection_status(self, course_id: str) -> str | None:
+        """The status of a course, remembered when there is one. spec §3.5.1"""
+        status = self._statuses.get(course_id)
+        if status is None:
+            status = self._collections.status(course_id)
+            if status is not None:
+                self._statuses[course_id] = status
+        return status
+
+    # --- write (§3.7-§3.9, §3.11)
+
+    def _store_plans(self, groups: list[_Group], refused: dict[Enrolment, Refused]) -> None:
+        if self._dedup is None:
+            return
+        plans = {
+            _plan_key(delivery): delivery.plan.to_text()
+            for group in groups
+            if group.enrolment not in refused
+            for delivery in group.deliveries
+            if delivery.name and delivery.plan.contents
+        }
+        if plans:
+            self._dedup.set(plans, self._plan_expiry)
+
+    def _write(self, states: dict[Enrolment, EnrolmentState], refused: dict[Enrolment, Refused], now: int) -> None:
+        """Write what changed, one step after the other; the enrolment comes last. spec §3.7, §3.8, §3.9, §8.9"""
+        for updates_of in (self._consumption_updates, self._aggregate_updates, self._enrolment_updates):
+            batches: list[tuple[Enrolment, Sequence[Update]]] = [
+                (enrolment, batch)
+                for enrolment, state in states.items()
+                if enrolment not in refused
+                for batch in _cut(updates_of(state, now), self._statements_per_batch)
+            ]
+            self._counts["db-update-count"] += len(batches)
+            results = self._tables.write([batch for _, batch in batches])
+            for (enrolment, _), result in zip(batches, results, strict=True):
+                if result is not None:
+                    refused.setdefault(enrolment, result)
+
+    def _consumption_updates(self, state: EnrolmentState, now: int) -> list[Update]:
+        user_id, course_id, batch_id = state.enrolment
+        return [
+            Update(
+                self._names.consumption,
+                {"userid": user_id, "courseid": course_id, "batchid": batch_id, "contentid": content},
+                {"viewcount": counted.view_count, "completedcount": counted.completed_count},
+            )
+            for content, counted in state.counted.items()
+        ]
+
+    def _aggregate_updates(self, state: EnrolmentState, now: int) -> list[Update]:
+        user_id, _, batch_id = state.enrolment
+        return [
+            Update(
+                self._names.aggregates,
+                {
+                    "activity_type": "Course",
+                    "activity_id": activity_id,
+                    "user_id": user_id,
+                    "context_id": f"cb:{batch_id}",
+                },
+                add={"aggregates": {"completedCount": float(done)}, "agg_last_updated": {"completedCount": now}},
+            )
+            for activity_id, done in state.aggregates.items()
+        ]
+
+    def _enrolment_updates(self, state: EnrolmentState, now: int) -> list[Update]:
+        if not state.change:
+            return []
+        user_id, course_id, batch_id = state.enrolment
+        key = {"userid": user_id, "courseid": course_id, "batchid": batch_id}
+        return [Update(self._names.enrolments, key, state.change)]
+
+    def _store_checksums(self, groups: list[_Group], refused: dict[Enrolment, Refused]) -> None:
+        """Last of all, so that a failure before leaves the event to be processed again. spec §3.11"""
+        if self._dedup is None:
+            return
+        checksums = {
+            checksum(group.enrolment, content): ""
+            for group in groups
+            if group.outcome.store_checksums and group.enrolment not in refused
+            for delivery in group.deliveries
+            for content in delivery.contents
+        }
+        if checksums:
+            self._dedup.set(checksums, self._checksum_expiry)
+
+    # --- emit (§3.10)
+
+    def _outputs(self, group: _Group, refused: dict[Enrolment, Refused], now: int) -> Iterable[TaggedOutput]:
+        enrolment, outcome = group.enrolment, group.outcome
+        if group.has_contents:
+            self._counts["processed-enrolment-count"] += 1
+        if enrolment in refused and group.has_contents:
+            for work in group.works:
+                self._counts["failed-events-count"] += 1
+                yield self._dead_letter(work, f"refused by the store: {refused[enrolment]}")
+            return
+        if outcome.failed is not None:
+            self._counts["retired-consumption-events-count" if outcome.retired else "failed-events-count"] += 1
+            yield TaggedOutput(FAILED, outcome.failed)
+        for content, action in (*group.said_again, *outcome.first_times):
+            yield TaggedOutput(AUDIT, content_audit(enrolment, content, action, now, self._new_id))
+        if outcome.completes or group.completed_again:
+            self._counts["enrolment-complete-count"] += 1
+            self._counts["cert-issue-events-count"] += 1
+            yield TaggedOutput(CERTIFICATE, certificate_request(enrolment, now, self._new_id))
+            yield TaggedOutput(AUDIT, enrolment_audit(enrolment, now, self._new_id))
+
+    def _dead_letter(self, work: Work, reason: str) -> TaggedOutput:
+        return TaggedOutput(FAILED, dead_letter(self._job, reason, work.value, parse_object(work.value)))
+
+
+def _cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _plan_key(delivery: Delivery) -> str:
+    """Beside the bare checksums of the same database, told from them by its prefix."""
+    return f"plan:{delivery.name}"
+
+
+def _epoch_millis(moment: Any) -> int | None:
+    """A Cassandra timestamp, which the client gives as a naive UTC datetime."""
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1000) if isinstance(moment, datetime) else None
