@@ -1,0 +1,28 @@
+"""The jobs that run, by the names of their specs. Nothing of Beam is loaded until one of them is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from types import ModuleType
+
+from pipelines.settings import UsageError
+
+JOBS: dict[str, str] = {
+    "activity-aggregate-updater": "pipelines.activity_aggregate_updater",
+    "relation-cache-updater": "pipelines.relation_cache_updater",
+}
+
+SUMMARIES: dict[str, str] = {
+    "activity-aggregate-updater": "consumed contents to progress of course and units, completion, certificate requests",
+    "relation-cache-updater": "published courses to leaf nodes, optional nodes and ancestors in Redis",
+}
+
+
+def load(name: str) -> ModuleType:
+    """The module of the job ``name``. Raises ``UsageError`` that lists the names when there is no such job."""
+    if name not in JOBS:
+        near = difflib.get_close_matches(name, JOBS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{name}: no such job.{hint} The jobs: {', '.join(JOBS)}.")
+    return importlib.import_module(JOBS[name])
