@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import orjson
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
+from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import NotAnObject, Record, id_at, parse_object, value_at
 from transforms.keyed_batch import shard_of
@@ -118,6 +118,7 @@ class Work(NamedTuple):
         return cls(Consumption(Enrolment(user_id, course_id, batch_id), tuple(contents)), delivery, value)
 
 
+@beam.typehints.with_output_types(tuple[bytes, bytes])
 class SelectConsumption(beam.DoFn):  # type: ignore[misc]
     """Takes records, gives ``(shard of the user, Work as bytes)``; FAILED gets dead letters; the rest is skipped.
 
@@ -127,24 +128,20 @@ class SelectConsumption(beam.DoFn):  # type: ignore[misc]
     def __init__(self, job: str, shards: int) -> None:
         self._job = job
         self._shards = shards
-        self._total = Metrics.counter(job, "total-events-count")
-        self._skipped = Metrics.counter(job, "skipped-events-count")
-        self._selected = Metrics.counter(job, "batch-enrolment-update-count")
-        self._failed = Metrics.counter(job, "failed-events-count")
 
     def process(self, record: Record) -> Iterator[tuple[bytes, bytes] | TaggedOutput]:
-        self._total.inc()
+        count(self._job, "total-events-count")
         parsed = None
         try:
             parsed = parse_object(record.value)
             consumption = consumption_of(parsed)
         except (NotAnObject, InvalidEvent) as error:
-            self._failed.inc()
+            count(self._job, "failed-events-count")
             _log.warning("%s goes to the failed topic: %s", record.name, error)
             yield TaggedOutput(FAILED, dead_letter(self._job, str(error), record.value, parsed))
             return
         if consumption is None:
-            self._skipped.inc()
+            count(self._job, "skipped-events-count")
             return
-        self._selected.inc()
+        count(self._job, "batch-enrolment-update-count")
         yield shard_of(consumption.enrolment.user_id, self._shards), Work.of(consumption, record).to_bytes()

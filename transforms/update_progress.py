@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from cachetools import TTLCache
 
@@ -20,6 +19,7 @@ from schemas import redis_keys
 from transforms.aggregate import Consumed
 from transforms.audit import NewId, certificate_request, content_audit, enrolment_audit
 from transforms.consumption import Enrolment, Work
+from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import parse_object
 from transforms.dedup import checksum
@@ -142,12 +142,12 @@ class UpdateProgress(KeyedBatch):
         self._write(states, refused, now)
         self._store_checksums(to_advance, refused)
         outputs = [output for group in groups for output in self._outputs(group, refused, now)]
-        for name, count in self._counts.items():
-            Metrics.counter(self._job, name).inc(count)
+        for name, times in self._counts.items():
+            count(self._job, name, times)
         return outputs
 
     def refuse(self, payload: bytes, error: Exception) -> list[TaggedOutput]:
-        Metrics.counter(self._job, "failed-events-count").inc()
+        count(self._job, "failed-events-count")
         return [self._dead_letter(Work.from_bytes(payload), f"could not be handled: {type(error).__name__}")]
 
     # --- collect and de-duplicate (§3.2, §3.3)

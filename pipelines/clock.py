@@ -1,0 +1,16 @@
+"""What the rules take as arguments because they must not look for themselves: the time and fresh ids."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+
+def epoch_millis() -> int:
+    """Now, in milliseconds since the epoch (UTC)."""
+    return time.time_ns() // 1_000_000
+
+
+def new_uuid() -> str:
+    """A fresh random UUID, version 4."""
+    return str(uuid.uuid4())

@@ -1,0 +1,172 @@
+"""Building a job and running it: which source, sinks and runner, what is reported, with which exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.runners.runner import PipelineState
+
+from pipelines import flink
+from pipelines.channels import FileSink, FileSource, KafkaSink, KafkaSource, NoSink, Sink, Source
+from pipelines.settings import Loaded, UsageError
+from transforms.counters import counted_in_this_process, forget_counts
+from transforms.dead_letter import FAILED
+
+_log = logging.getLogger(__name__)
+
+LARGEST_KAFKA_REQUEST = 33_554_432
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What the command line asks for (design: `sunbird-pipelines run`)."""
+
+    input: Path | None = None
+    input_format: str = "raw"
+    output: Path | None = None
+    with_keys: bool = False
+    until_end: bool = False
+    metrics: Path | None = None
+    beam_options: tuple[str, ...] = ()
+
+
+class FailureWithoutSink(ValueError):
+    """A job leaves a failure output unread, so its dead letters would be lost."""
+
+
+def assemble(pipeline: beam.Pipeline, job: ModuleType, loaded_settings: object, source: Source, sink: Sink) -> None:
+    """Put a job between its source and sinks. Raises FailureWithoutSink."""
+    records = source.read(pipeline)
+    outputs = job.build(records, loaded_settings, job.stores(loaded_settings))
+    for topic, written in outputs.items():
+        sink.write(topic, written)
+    refuse_failures_without_sink(pipeline)
+
+
+def refuse_failures_without_sink(pipeline: beam.Pipeline) -> None:
+    """Raise FailureWithoutSink when a step can fail on data and nothing reads its failure output."""
+    finder = _FailureOutputs()
+    pipeline.visit(finder)
+    unread = sorted(finder.steps_with_failures - finder.steps_whose_failures_are_read)
+    if unread:
+        raise FailureWithoutSink(
+            f"the failure output of {', '.join(unread)} has no sink: dead letters would be lost. "
+            "Give it to one of the topics that the job's build function returns."
+        )
+
+
+class _FailureOutputs(PipelineVisitor):
+    def __init__(self) -> None:
+        self.steps_with_failures: set[str] = set()
+        self.steps_whose_failures_are_read: set[str] = set()
+
+    def visit_transform(self, step: AppliedPTransform) -> None:
+        if FAILED in getattr(step.transform, "output_tags", ()):
+            self.steps_with_failures.add(step.full_label)
+        for read in step.inputs:
+            if getattr(read, "tag", None) == FAILED and read.producer:
+                self.steps_whose_failures_are_read.add(read.producer.full_label)
+
+
+def run(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
+    """Run a job as asked: 0 when all that was read is handled, 1 when the run failed. Raises UsageError."""
+    if request.input:
+        return _run_file(job, loaded, request)
+    if request.until_end:
+        from pipelines.until_end import run_until_end  # noqa: PLC0415 - needs a Kafka client that no other run needs
+
+        return run_until_end(job, loaded, request)
+    return _run_on_flink(job, loaded, request)
+
+
+def package(job: ModuleType, loaded: Loaded, out: Path, beam_options: list[str]) -> int:
+    """Write the self-contained jar of a job, which any Flink cluster runs by itself."""
+    options = [*beam_options, f"--output_executable_path={out.resolve()}"]
+    return _run_on_flink(job, loaded, RunRequest(beam_options=tuple(options)))
+
+
+def _run_file(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
+    if not request.input or not request.input.is_file():
+        raise UsageError(f"--input {request.input}: no such file")
+    source = FileSource(request.input, base64=request.input_format == "base64")
+    return run_in_process(job, loaded, request, source, _file_or_no_sink(request))
+
+
+def _file_or_no_sink(request: RunRequest) -> Sink:
+    if request.output is None:
+        _log.warning("Without --output DIR, what the job writes to its topics is dropped")
+        return NoSink()
+    return FileSink(request.output, request.with_keys)
+
+
+def run_in_process(job: ModuleType, loaded: Loaded, request: RunRequest, source: Source, sink: Sink) -> int:
+    """Run a job over a bounded source with DirectRunner, and report what was counted."""
+    options = PipelineOptions(["--runner=DirectRunner", *request.beam_options])
+    with reported_counts(job.NAME, request.metrics):
+        try:
+            pipeline = beam.Pipeline(options=options)
+            assemble(pipeline, job, loaded.settings, source, sink)
+            state = pipeline.run().wait_until_finish()
+        except (UsageError, FailureWithoutSink):
+            raise
+        except Exception as error:
+            _log.error("The run failed: %s", _cause(error))
+            _log.debug("", exc_info=error)
+            return 1
+    return 0 if state == PipelineState.DONE else 1
+
+
+@contextlib.contextmanager
+def reported_counts(job_name: str, metrics: Path | None) -> Iterator[None]:
+    """Write what the job counted in between as one JSON object, whatever happens."""
+    forget_counts(job_name)
+    try:
+        yield
+    finally:
+        counted = counted_in_this_process(job_name)
+        _log.info("%s counted %s", job_name, ", ".join(f"{n} {name}" for name, n in counted.items()) or "nothing")
+        if metrics:
+            metrics.write_text(json.dumps(counted) + "\n", encoding="utf-8")
+
+
+def _run_on_flink(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
+    from deploy.local.jar import job_server_jar  # noqa: PLC0415 - a run from a file needs no jar
+
+    settings = loaded.settings
+    given = list(request.beam_options)
+    flink.check(flink.options(job.NAME, loaded.beam_options, given, None))
+    jar = job_server_jar()
+    options = PipelineOptions(flink.options(job.NAME, loaded.beam_options, given, jar))
+    with flink.expansion_service(jar, in_flink=True) as expansion:
+        pipeline = beam.Pipeline(options=options)
+        source = KafkaSource(
+            settings.kafka_broker_servers,
+            settings.kafka_group_id,
+            settings.kafka_input_topic,
+            expansion,
+            settings.kafka_auto_offset_reset,
+        )
+        sink = KafkaSink(settings.kafka_broker_servers, expansion, LARGEST_KAFKA_REQUEST)
+        assemble(pipeline, job, settings, source, sink)
+        result = pipeline.run()
+    try:
+        return 0 if result.wait_until_finish() == PipelineState.DONE else 1
+    except RuntimeError as error:
+        _log.error("The run failed: %s", _cause(error))
+        return 1
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what went wrong; Beam wraps it in the traces of its workers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

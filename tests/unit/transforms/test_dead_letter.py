@@ -1,0 +1,37 @@
+"""Dead letters: core §4.3."""
+
+import orjson
+
+from transforms.dead_letter import LARGEST_DEAD_LETTER, dead_letter
+
+
+def test_an_object_keeps_all_its_members():
+    letter = orjson.loads(dead_letter("some-job", "no userId", b"", {"eid": "X", "edata": None, "jobName": "other"}))
+    assert letter == {"eid": "X", "edata": None, "jobName": "some-job", "failInfo": {"error": "no userId"}}
+
+
+def test_what_does_not_parse_goes_into_raw_event_with_bad_bytes_replaced():
+    letter = orjson.loads(dead_letter("some-job", "not JSON", b'{"eid": \xff'))
+    assert letter == {"jobName": "some-job", "failInfo": {"error": "not JSON"}, "rawEvent": '{"eid": �'}
+
+
+def test_a_tombstone_has_an_empty_raw_event():
+    assert orjson.loads(dead_letter("some-job", "no value", None))["rawEvent"] == ""
+
+
+def test_an_object_nested_too_deep_to_be_written_goes_as_text():
+    value = b'{"a":' * 900 + b"1" + b"}" * 900
+    letter = orjson.loads(dead_letter("some-job", "why", value, orjson.loads(value)))
+    assert letter["rawEvent"] == value.decode()
+
+
+def test_a_dead_letter_fits_the_topic_and_says_what_was_cut():
+    value = b"\x00" * 2_000_000
+    letter = dead_letter("some-job", "not JSON", value)
+    assert len(letter) <= LARGEST_DEAD_LETTER
+    assert orjson.loads(letter)["failInfo"]["cut"] == 2_000_000
+
+
+def test_two_megabytes_of_text_are_kept_whole():
+    value = b"x" * 2_000_000
+    assert orjson.loads(dead_letter("some-job", "not JSON", value))["rawEvent"] == value.decode()
