@@ -1,0 +1,18 @@
+"""The names of Redis keys (spec: relation-cache-updater §3.7)."""
+
+__all__ = ["ancestors", "leafnodes", "optionalnodes"]
+
+
+def leafnodes(root: str, collection: str) -> str:
+    """The set of leaf nodes of a collection inside ``root``; the root itself is its own collection."""
+    return f"{root}:{collection}:leafnodes"
+
+
+def optionalnodes(root: str, collection: str) -> str:
+    """The set of optional nodes of a collection inside ``root``."""
+    return f"{root}:{collection}:optionalnodes"
+
+
+def ancestors(root: str, content: str) -> str:
+    """The set of collections inside ``root``, itself included, in which a content lies."""
+    return f"{root}:{content}:ancestors"
