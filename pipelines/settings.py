@@ -288,7 +288,7 @@ def load(
     resolved |= {name: Resolved(*given[name]) for name in sorted(consumed - attributes.keys())}
     not_used_here, unknown = _others({n: item for n, item in given.items() if n not in attributes.keys() | consumed})
     warnings += [
-        f"{other} ({given[other].origin}): not used, because {name} ({mine[name][1].origin}) is the real name of the same"
+        f"{other} ({given[other].origin}): not used, because its real name {name} is set too ({mine[name][1].origin})"
         for name, field in keys(settings_type).items()
         for other in seed_names(field)
         if other in given and mine[name][0] != other
@@ -394,7 +394,7 @@ def _read(path: Path, environ: Mapping[str, str], warnings: list[str]) -> Any:
         content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         kind = "JSON" if path.suffix.lower() == ".json" else "YAML (.json and .conf are read as JSON and HOCON)"
-        raise SettingsError(f"{path}: is not {kind}: {_one_line(error)}") from None
+        raise SettingsError(f"{path}: is not {kind}{_place(error)}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -442,13 +442,23 @@ def _parse_hocon(path: Path, text: str, warnings: list[str]) -> Any:
                 f'{path}: include "{included}": no such file beside it; the defaults of this project hold '
                 "for what it would set (sunbird-pipelines config JOB lists them)"
             )
-    for quoted in re.findall(r'"[^"\n]*\$\{[^"\n]*"', text):
-        warnings.append(f"{path}: HOCON replaces nothing inside of quotes, so {quoted} stays as it is; leave them out")
+    for variable in _in_quotes(text):
+        warnings.append(f"{path}: HOCON replaces nothing inside of quotes: {variable} stays as it is. Leave them out.")
     logging.getLogger("pyhocon").setLevel(logging.ERROR)  # it would say again what was just said
     try:
         return ConfigFactory.parse_string(text, basedir=str(path.parent), resolve=False)
     except Exception as error:  # pyparsing's and pyhocon's errors have no common ancestor
-        raise SettingsError(f"{path}: is not HOCON: {_one_line(error)}") from None
+        raise SettingsError(f"{path}: is not HOCON{_place(error)}") from None
+
+
+def _in_quotes(hocon: str) -> list[str]:
+    return [
+        variable
+        for line in hocon.splitlines()
+        if not line.lstrip().startswith(("#", "//"))
+        for quoted in re.findall(r'"(?:[^"\\]|\\.)*"', line)
+        for variable in re.findall(r"\$\{[^}]*\}", quoted)
+    ]
 
 
 def _resolve_hocon(
@@ -630,9 +640,9 @@ def _demand(fault: str, message: str, kind: str) -> str:
     """What a value must be, in an operator's words."""
     if fault == "string_type" or kind == "secret text":
         return "must be text (put the value in quotes)"
-    if fault.endswith(("_parsing", "_type", "_from_float")) or fault == "value_error":
+    if fault.endswith(("_parsing", "_type", "_from_float")):
         return f"must be {kind if kind == 'true or false' else 'a ' + kind}"
-    return message.replace("Input should", "must").replace("String should", "must")
+    return message.removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
 
 
 def _others(given: Mapping[str, _Given]) -> tuple[list[NotUsed], list[str]]:
@@ -654,3 +664,12 @@ def _unknown(name: str, origin: str, known: Sequence[str]) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _place(error: Exception) -> str:
+    """Where a parser stopped. Its own message may quote the file, and with it a password."""
+    mark = getattr(error, "problem_mark", None)  # YAML counts from 0, JSON and HOCON from 1
+    line, column = (
+        (mark.line + 1, mark.column + 1) if mark else (getattr(error, "lineno", None), getattr(error, "col", None))
+    )
+    return f": look at line {line}, column {column or getattr(error, 'colno', 1)}" if line else ""

@@ -1,0 +1,399 @@
+"""The command line, ``sunbird-pipelines``.
+
+Exit codes of every command: 0 everything read was handled, 1 the run failed, 2 wrong configuration or usage. Beam is
+only loaded by the commands that need it, so that ``list`` and ``--help`` answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import logging
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from pipelines import jobs
+from pipelines.settings import (
+    FLINK_OPTIONS,
+    MASK,
+    JobSettings,
+    Loaded,
+    UsageError,
+    keys,
+    load,
+    masked,
+    seed_names,
+    type_name,
+)
+
+logger = logging.getLogger("sunbird_pipelines")
+
+# rich folds lines at the width of the terminal; what goes into a file or a pipe stays on its line
+_UNFOLDED = 10_000
+
+
+class _Commands(TyperGroup):
+    """Turns what a user can mend into one line on standard error and exit code 2."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from None
+        except Exception as error:
+            if hasattr(error, "option_name") and ctx.invoked_subcommand in ("run", "package"):
+                error.message = f"{error.message} Options of Beam go behind a lone --, e.g. -- {error.option_name}=…"
+            raise
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help="""Sunbird's stream jobs as Apache Beam pipelines: on Flink, or on this machine.
+
+\b
+Look around:     sunbird-pipelines list
+                 sunbird-pipelines config activity-aggregate-updater
+Try without any cluster of your own:
+                 sunbird-pipelines demo
+Run a job on a file of events:
+                 sunbird-pipelines stack up cassandra redis
+                 sunbird-pipelines stack env > local.yaml
+                 sunbird-pipelines run activity-aggregate-updater --config local.yaml \\
+                     --input events.jsonl --output out --metrics metrics.json
+
+Exit codes: 0 everything read was handled, 1 the run failed, 2 wrong configuration or usage.""",
+)
+
+
+class InputFormat(StrEnum):
+    """How the lines of ``--input`` hold a record's value."""
+
+    raw = "raw"
+    base64 = "base64"
+
+
+_Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, as `sunbird-pipelines list` prints it.")]
+_Config = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="YAML, JSON (.json) or HOCON (.conf) file with upstream's keys, dotted or nested. May be given again: "
+        "later files win.",
+    ),
+]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One key; wins over the files. May be given again."),
+]
+_BeamOptions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[-- BEAM OPTIONS]", help="Options of Beam and its Flink runner, behind a lone --."),
+]
+
+
+@app.command("list")
+def list_jobs() -> None:
+    """The jobs, one line each."""
+    width = max(len(name) for name in jobs.JOBS)
+    for name in jobs.JOBS:
+        typer.echo(f"{name:<{width}}  {jobs.SUMMARIES[name]}")
+
+
+@app.command()
+def run(
+    job: _Job,
+    config: _Config = None,
+    set_: _Set = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Read this file instead of Kafka: each line is one record."),
+    ] = None,
+    input_format: Annotated[
+        InputFormat,
+        typer.Option(
+            help="raw: a line is the value itself, an empty line an empty record. base64: a line is the value in "
+            "base64, `null` a tombstone."
+        ),
+    ] = InputFormat.raw,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write to DIR/<topic>.jsonl instead of Kafka, one value per line."),
+    ] = None,
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help='With --output: lines are {"key": …, "value": …}.')
+    ] = False,
+    until_end: Annotated[
+        bool,
+        typer.Option("--until-end", help="Handle what the topic holds now for the group, commit, and finish."),
+    ] = False,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="At the end of a run that ends, failed or not: the counters as JSON."),
+    ] = None,
+    beam_options: _BeamOptions = None,
+) -> None:
+    """Run a job.
+
+    With --input or --until-end the run ends by itself and Beam's DirectRunner does the work on this machine; otherwise
+    the job is submitted to Flink and runs until it is cancelled there.
+
+    \b
+    From a file, no Kafka needed:
+      sunbird-pipelines run activity-aggregate-updater --config site.yaml --input events.jsonl --output out
+    Everything that waits on the topic, then finish:
+      sunbird-pipelines run activity-aggregate-updater --config site.yaml --until-end
+    On a Flink cluster, with an upstream configuration file:
+      sunbird-pipelines run relation-cache-updater --config relation-cache-updater.conf \\
+          --set flink.master=flink:8081 --set flink.worker-pool=localhost:50000 -- --parallelism=4
+    """
+    module = jobs.load(job)
+    options = _checked(beam_options)
+    if input_ and until_end:
+        raise UsageError("--input and --until-end: a run reads a file or Kafka, not both. Leave one of them out.")
+    if input_ and not input_.is_file():
+        raise UsageError(f"--input {input_}: no such file")
+    if input_format != InputFormat.raw and not input_:
+        raise UsageError("--input-format says how --input is written: give --input FILE too")
+    if with_keys and not output:
+        raise UsageError("--with-keys says how --output is written: give --output DIR too")
+    if (output or metrics) and not (input_ or until_end):
+        raise UsageError("--output and --metrics are for a run that ends: give --input FILE or --until-end too")
+    loaded = _load(module, config, set_)
+    _log_to_standard_error()
+    _warn(loaded, job)
+    for directory in filter(None, (output, metrics and metrics.parent)):
+        _make(directory)
+    runtime = importlib.import_module("pipelines.runtime")
+    request = runtime.RunRequest(
+        input=input_,
+        input_format=input_format.value,
+        output=output,
+        with_keys=with_keys,
+        until_end=until_end,
+        metrics=metrics,
+        beam_options=options,
+    )
+    raise typer.Exit(runtime.run(module, loaded, request))
+
+
+@app.command()
+def config(
+    job: _Job,
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Print what a run would use, as YAML, secrets masked."),
+    ] = False,
+    config: _Config = None,
+    set_: _Set = None,
+) -> None:
+    """A job's page and its keys: type, default, meaning. With --resolved: the values that a run would use.
+
+    \b
+      sunbird-pipelines config relation-cache-updater
+      sunbird-pipelines config relation-cache-updater --resolved --config site.conf --set job.env=dev
+    """
+    module = jobs.load(job)
+    if resolved:
+        loaded = _load(module, config, set_)
+        for warning in loaded.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        typer.echo(_as_yaml(job, loaded), nl=False)
+        return
+    if config or set_:
+        raise UsageError("--config and --set go with --resolved: without it the keys are listed, not their values")
+    console = Console(width=None if sys.stdout.isatty() else _UNFOLDED, highlight=False)
+    console.print(Text(inspect.cleandoc(module.__doc__ or job)))
+    console.print()
+    console.print(_table_of_keys(module.Settings))
+    console.print()
+    console.print(Text("For Flink (upstream's other task.* and job.* keys are accepted and do nothing here):"))
+    console.print(_table_of_flink_keys())
+
+
+@app.command()
+def package(
+    job: _Job,
+    out: Annotated[Path, typer.Option("--out", metavar="JOB.jar", help="Where the jar is written.")],
+    config: _Config = None,
+    set_: _Set = None,
+    beam_options: _BeamOptions = None,
+) -> None:
+    """Make the self-contained job jar that a Flink cluster runs by itself. The configuration goes into it.
+
+    \b
+      sunbird-pipelines package relation-cache-updater --config site.yaml --out relation-cache-updater.jar
+      flink run relation-cache-updater.jar
+    """
+    module = jobs.load(job)
+    options = _checked(beam_options)
+    loaded = _load(module, config, set_)
+    _log_to_standard_error()
+    _warn(loaded, job)
+    _make(out.parent)
+    runtime = importlib.import_module("pipelines.runtime")
+    raise typer.Exit(runtime.package(module, loaded, out, list(options)))
+
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False)
+def stack(ctx: typer.Context) -> None:
+    """The local stack: up, down, status, env. `sunbird-pipelines stack --help` has the rest."""
+    command = typer.main.get_command(_local("deploy.local.command_line").app)
+    command(args=ctx.args, prog_name="sunbird-pipelines stack")
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False)
+def demo(ctx: typer.Context) -> None:
+    """A learner's journey on the local stack, from a published course to a certificate request."""
+    raise typer.Exit(_local("deploy.local.demo").main(ctx.args) or 0)
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="sunbird-pipelines")
+
+
+def _local(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("deploy"):
+            raise
+        raise UsageError(
+            f"{error.name} is not installed here: call the command from a checkout of the project"
+        ) from None
+
+
+def _load(module: ModuleType, config: list[Path] | None, overrides: list[str] | None) -> Loaded:
+    return load(module.Settings, config or [], overrides or [], os.environ, job_name=module.NAME)
+
+
+def _checked(beam_options: list[str] | None) -> tuple[str, ...]:
+    if beam_options and not beam_options[0].startswith("--"):
+        raise UsageError(
+            f"{beam_options[0]}: one job at a time. Options of Beam go behind a lone --, and begin with --."
+        )
+    return tuple(beam_options or ())
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: can not be used as a directory: {error.strerror}") from None
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("apache_beam", "cassandra", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _warn(loaded: Loaded, job: str) -> None:
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    if loaded.not_used_here:
+        logger.info(
+            "%d keys are known and do nothing here (sunbird-pipelines config %s --resolved says why): %s",
+            len(loaded.not_used_here),
+            job,
+            ", ".join(item.key for item in loaded.not_used_here),
+        )
+
+
+def _as_yaml(job: str, loaded: Loaded) -> str:
+    """The resolved configuration as YAML: a line for each key, with its origin as comment."""
+    lines = [f"# What `sunbird-pipelines run {job}` would use. Masked: {MASK}"]
+    for name, (value, origin) in loaded.resolved.items():
+        lines.append(f"{_scalar({name: masked(name, value)})}  # {_comment(origin)}")
+    if loaded.beam_options:
+        lines += ["", "# For Flink, these options of Beam:"]
+        lines += [f"#   --{option}={_comment(masked(option, value))}" for option, value in loaded.beam_options.items()]
+    if loaded.not_used_here:
+        lines += ["", "# Not used here:"]
+        lines += [f"#   {_comment(item.key)}: {_comment(item.value)}  ({item.why})" for item in loaded.not_used_here]
+    if loaded.unknown:
+        lines += ["", "# Unknown, ignored:", *(f"#   {_comment(name)}" for name in loaded.unknown)]
+    return "\n".join(lines) + "\n"
+
+
+def _scalar(pair: dict[str, Any]) -> str:
+    text = yaml.safe_dump(pair, width=float("inf"), allow_unicode=True, default_flow_style=False).rstrip("\n")
+    return text if "\n" not in text else json.dumps(pair)[1:-1]
+
+
+def _comment(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+def _table_of_keys(settings_type: type[JobSettings]) -> Table:
+    table = _table("key", "type", "default", "meaning", "also written as")
+    for name, field in keys(settings_type).items():
+        table.add_row(
+            Text(name),
+            type_name(field.annotation),
+            Text(_default(field.default)),
+            Text(field.description or ""),
+            Text(", ".join(seed_names(field))),
+        )
+    return table
+
+
+def _table_of_flink_keys() -> Table:
+    table = _table("key", "option of Beam", "meaning")
+    for name, (option, meaning) in FLINK_OPTIONS.items():
+        table.add_row(Text(name), f"--{option}", Text(meaning))
+    table.add_row(
+        "task.parallelism, task.….parallelism", "--parallelism", "the largest of those given holds for all steps"
+    )
+    table.add_row(
+        "job.enable.distributed.checkpointing, job.statebackend.…",
+        "--state_backend_storage_path",
+        "when true: checkpoints go to job.statebackend.base.url, a slash, and the job's name",
+    )
+    return table
+
+
+def _table(*titles: str) -> Table:
+    unfolded = not sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, no_wrap=unfolded, overflow="fold")
+    return table
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined or value is ...:
+        return "(mandatory)"
+    if value is None:
+        return "(not set)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return MASK if isinstance(value, SecretStr) else str(value) or '""'
+
+
+if __name__ == "__main__":
+    main()
