@@ -108,7 +108,7 @@ _Set = Annotated[
 ]
 _BeamOptions = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[-- BEAM OPTIONS]", help="Options of Beam and its Flink runner, behind a lone --."),
+    typer.Argument(metavar="BEAM_OPTION", help="Options of Beam and its Flink runner, behind a lone --."),
 ]
 
 
