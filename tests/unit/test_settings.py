@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from pipelines import jobs
 from pipelines.settings import (
     CassandraSettings,
     DedupRedisSettings,
@@ -604,3 +605,31 @@ def test_a_model_tells_its_keys_types_and_other_names() -> None:
     assert kinds["service.search.basePath"] == "text"
     assert kinds["user.self.signin.types"] == "list of text"
     assert kinds["redis.tls"] == "true or false"
+
+
+# The jobs that run
+
+
+@pytest.mark.parametrize("job", jobs.JOBS)
+def test_the_example_of_a_site_fits_every_job(job: str) -> None:
+    example = Path(__file__).parents[2] / "deploy/config/site.yaml"
+    result = loaded(example, settings_type=jobs.load(job).Settings, job_name=job)
+    assert result.warnings == []
+    assert result.settings.job_env == "dev"
+    assert result.settings.redis_password is None
+    assert result.beam_options == {
+        "flink_master": "flink-jobmanager:8081",
+        "environment_config": "localhost:50000",
+        "environment_type": "EXTERNAL",
+        "parallelism": 1,
+        "checkpointing_interval": 10_000,
+    }
+
+
+@pytest.mark.parametrize("job", jobs.JOBS)
+def test_a_job_runs_with_nothing_but_its_defaults(job: str) -> None:
+    module = jobs.load(job)
+    assert job == module.NAME
+    assert module.__doc__
+    assert loaded(settings_type=module.Settings).settings == module.Settings()
+    assert all(field.description for field in keys(module.Settings).values())
