@@ -1,0 +1,25 @@
+"""Stand-ins for the HTTP services of Sunbird that the jobs call (see deploy.local.stub_server)."""
+
+import sys
+from typing import Any, ClassVar
+
+from deploy.local.processes import LOOPBACK, accepts_connections
+from deploy.local.service import Service, Surroundings
+
+
+class Stubs(Service):
+    """One small HTTP server for all of them."""
+
+    name = "stubs"
+    ports: ClassVar = {"stubs": 8099}
+    processes = ("stubs",)
+
+    def start(self, process: str, around: Surroundings) -> None:
+        port = around.ports["stubs"]
+        command = [sys.executable, "-m", "deploy.local.stub_server", str(port)]
+        around.processes.start(process, command, {}, around.data("stubs"))
+        around.progress(self.name, "waiting for the server")
+        around.processes.wait_until(process, lambda: accepts_connections(port), 60)
+
+    def settings(self, around: Surroundings) -> dict[str, Any]:
+        return {"service.search.basePath": f"http://{LOOPBACK}:{around.ports['stubs']}"}
