@@ -66,7 +66,7 @@ def build(
     trees_at_once: int = 16,
 ) -> dict[str, beam.PCollection[tuple[bytes | None, bytes]]]:
     """Records in; no topic out. ``trees_at_once`` trees, of some megabytes each, are read together."""
-    roots = records | "Select roots" >> beam.ParDo(SelectRoots(NAME, SHARDS))
+    roots = records | "Select roots" >> beam.ParDo(SelectRoots(NAME, SHARDS)).with_output_types(tuple[bytes, bytes])
 
     _ = roots | "Update relation cache" >> beam.ParDo(
         UpdateRelationCache(NAME, stores, f"{settings.keyspace}.{settings.table}", size=trees_at_once)

@@ -210,13 +210,16 @@ def unit_texts(nodes: list[Node]) -> Iterator[tuple[str, str]]:
 def stale_keys(root: str, found: Iterable[str], written: Collection[str]) -> list[str]:
     """Of the keys ``found`` under ``<root>:``, those of this root's sets that were not ``written``.
 
-    A key belongs to the root when exactly an id and a kind follow; with more parts it may be another root's.
-    spec: relation-cache-updater §3.8
+    A key belongs to the root when exactly an id and a kind follow; with more parts it may be another root's, save
+    where the id is the root's own, which may hold colons itself. spec: relation-cache-updater §3.8
     """
+    prefix = f"{root}:"
     stale = []
     for key in found:
-        parts = key[len(root) + 1 :].split(":")
-        if key.startswith(f"{root}:") and len(parts) == 2 and parts[1] in KINDS and key not in written:
+        if not key.startswith(prefix) or key in written:
+            continue
+        identifier, colon, kind = key.removeprefix(prefix).rpartition(":")
+        if colon and kind in KINDS and (":" not in identifier or identifier == root):
             stale.append(key)
     return stale
 
