@@ -304,7 +304,8 @@ class UpdateRelationCache(KeyedBatch):
 
     ``size`` trees are read from ``table`` (``keyspace.name``) at once, and may be some megabytes each; then one root
     is written after the other. A tree that can not be read, or that Cassandra refuses to look for, is logged and
-    counted, and the old keys of its root stay. Raises StoreUnavailable, after counting a failure.
+    counted, and the old keys of its root stay. A store is opened when there is something to ask of it. Raises
+    StoreUnavailable, after counting a failure.
 
     spec: relation-cache-updater §3.2-§3.9, §6, §7
     """
@@ -315,15 +316,11 @@ class UpdateRelationCache(KeyedBatch):
         self._stores = stores
         self._table = table
 
-    def setup(self) -> None:
-        self._trees = self._stores.trees.open()
-        self._relations = self._stores.relations.open()
-        self._units = self._stores.units.open()
-
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
         roots = [payload.decode() for payload in payloads]
         try:
-            answers = self._trees.select([Select(self._table, ("hierarchy",), {"identifier": root}) for root in roots])
+            selects = [Select(self._table, ("hierarchy",), {"identifier": root}) for root in roots]
+            answers = self._stores.trees.open().select(selects)
             count(self._job, "db-read-count", len(roots))
             for root, answer in zip(roots, answers, strict=True):
                 try:
@@ -354,16 +351,17 @@ class UpdateRelationCache(KeyedBatch):
             count(self._job, "skipped-event-count")
             return
         nodes = flatten(root, tree)
+        relations = self._stores.relations.open()
         written: set[str] = set()
         for sets in _portions(_keyed_sets(root, nodes), MEMBERS_AT_ONCE):
-            self._relations.replace_sets(sets)
+            relations.replace_sets(sets)
             count(self._job, "cache-write-count", len(sets))
             written.update(sets)
-        stale = stale_keys(root, self._relations.scan(f"{root}:"), written)
+        stale = stale_keys(root, relations.scan(f"{root}:"), written)
         if stale:
-            self._relations.delete(stale)
+            relations.delete(stale)
         for texts in _portions(unit_texts(nodes), CHARACTERS_AT_ONCE):
-            self._units.set(texts)
+            self._stores.units.open().set(texts)
             count(self._job, "cache-write-count", len(texts))
         count(self._job, "success-events-count")
 

@@ -29,7 +29,7 @@ from transforms.relation_cache import (
     flatten,
     unit_texts,
 )
-from transforms.stores import KeyValues, Refused, Row, Select, StoreUnavailable, Update
+from transforms.stores import KeyValues, StoreUnavailable, Update
 
 TABLE = "dev_hierarchy_store.content_hierarchy"
 Tree = dict[str, Any]
@@ -415,19 +415,30 @@ def test_a_store_that_stays_away_fails_the_bundle_and_a_later_run_repairs_all(
 
 
 @dataclass(frozen=True)
-class NeverOpened:
-    def select(self, selects: Sequence[Select]) -> list[list[Row] | Refused]:
-        raise AssertionError("nothing had to be read")
+class Absent:
+    """A recipe of a store that is not there."""
 
     def open(self) -> Any:
-        return self
+        raise StoreUnavailable("127.0.0.1:1 is not there")
 
 
-def test_skipped_events_ask_no_store(site: Installation) -> None:
-    absent = NeverOpened()
-    assert site.run(event(action="publish"), stores=RelationCacheStores(absent, absent, absent)) == counters(
-        1, skipped=1
-    )
+def test_a_store_is_asked_only_when_there_is_a_reason(site: Installation) -> None:
+    none = RelationCacheStores(Absent(), Absent(), Absent())
+    assert site.run(event(action="publish"), stores=none) == counters(1, skipped=1)
+    only_trees = RelationCacheStores(site.stores.trees, Absent(), Absent())
+    assert site.run(event(), stores=only_trees) == counters(1, skipped=1, reads=1)
+    site.publish("R", course(leaf("a")))
+    without_units = RelationCacheStores(site.stores.trees, site.stores.relations, Absent())
+    assert site.run(event(), stores=without_units) == counters(1, success=1, writes=2)
+
+
+@pytest.mark.parametrize("absent", ["trees", "relations", "units"])
+def test_a_store_that_is_not_there_fails_the_bundle(site: Installation, absent: str) -> None:
+    site.publish("R", EXAMPLE)
+    stores = {"trees": site.stores.trees, "relations": site.stores.relations, "units": site.stores.units}
+    with pytest.raises(Exception, match=r"127\.0\.0\.1:1 is not there"):
+        site.run(event(), stores=RelationCacheStores(**(stores | {absent: Absent()})))
+    assert counted_in_this_process(NAME)["failed-events-count"] == 1
 
 
 log: list[tuple[str, str]] = []
@@ -496,7 +507,6 @@ def test_republishing_any_tree_leaves_exactly_the_keys_of_the_new_one(first: Tre
     sites = Installation(), Installation()
     for site, versions in zip(sites, [(first, second), (second,)], strict=True):
         step = UpdateRelationCache(NAME, site.stores, TABLE, size=1)
-        step.setup()
         for version in versions:
             site.publish("R", version)
             forget_counts(NAME)
