@@ -91,6 +91,8 @@ class JobSettings(BaseModel):
         for name, field in keys(cls).items():
             if name not in given and isinstance(field.default, str) and "{env}" in field.default:
                 given[name] = field.default.replace("{env}", str(env))
+            elif isinstance(given.get(name), str) and type_name(field.annotation) == "text":
+                given[name] = given[name].replace("{{env}}", str(env))  # as the documents write it
         return given
 
     @field_validator("*", mode="before")
@@ -383,7 +385,7 @@ def _is_hocon(path: Path) -> bool:
 def _read(path: Path, environ: Mapping[str, str], warnings: list[str]) -> Any:
     """A mapping, nested or dotted (YAML, JSON: substituted), or an unresolved HOCON tree."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SettingsError(f"{path}: no such file. Give --config the path of a YAML, JSON or HOCON file.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -397,9 +399,16 @@ def _read(path: Path, environ: Mapping[str, str], warnings: list[str]) -> Any:
         raise SettingsError(f"{path}: is not {kind}{_place(error)}") from None
     if content is None:
         return {}
-    if not isinstance(content, dict):
+    _must_be_mapping(path, content)
+    try:
+        return _nest(path, content, environ)
+    except RecursionError:
+        raise SettingsError(f"{path}: a value of it contains itself") from None
+
+
+def _must_be_mapping(path: Path, content: Any) -> None:
+    if not isinstance(content, Mapping):
         raise SettingsError(f"{path}: must hold keys and values, e.g. `kafka.broker-servers: localhost:9092`")
-    return _nest(path, content, environ)
 
 
 def _nest(path: Path, content: Mapping[Any, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -446,9 +455,11 @@ def _parse_hocon(path: Path, text: str, warnings: list[str]) -> Any:
         warnings.append(f"{path}: HOCON replaces nothing inside of quotes: {variable} stays as it is. Leave them out.")
     logging.getLogger("pyhocon").setLevel(logging.ERROR)  # it would say again what was just said
     try:
-        return ConfigFactory.parse_string(text, basedir=str(path.parent), resolve=False)
+        tree = ConfigFactory.parse_string(text, basedir=str(path.parent), resolve=False)
     except Exception as error:  # pyparsing's and pyhocon's errors have no common ancestor
         raise SettingsError(f"{path}: is not HOCON{_place(error)}") from None
+    _must_be_mapping(path, tree)
+    return tree
 
 
 def _in_quotes(hocon: str) -> list[str]:
@@ -483,7 +494,8 @@ def _resolve_hocon(
         ConfigParser.resolve_substitutions(tree)
     except ConfigException as error:
         raise SettingsError(
-            f"{path}: {_one_line(error)}. Set that key or environment variable, or write ${{?…}} if it may be missing."
+            f"{path}: {_one_line(error).rstrip('.')}. "
+            "Set that key or environment variable, or write ${?…} if it may be missing."
         ) from None
     return {
         name: value

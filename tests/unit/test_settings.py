@@ -76,6 +76,7 @@ def test_defaults_follow_the_environment_name() -> None:
     assert Settings(**{"job.env": "dev"}).kafka_group_id == "dev-progress-group"
     assert Settings(job_env="dev").certificate_topic == "dev.issue.certificate.request"
     assert Settings(job_env="dev", kafka_group_id="{env}").kafka_group_id == "{env}"
+    assert Settings(job_env="dev", kafka_group_id="{{env}}-g").kafka_group_id == "dev-g"
 
 
 def test_settings_are_frozen_travel_to_workers_and_refuse_typing_errors() -> None:
@@ -153,6 +154,11 @@ def test_lists_booleans_and_numbers_in_every_format(write) -> None:
         assert settings.kinds == ["a", "b"]
         assert settings.dedup is False
         assert settings.kafka_group_id == "7"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_key(write) -> None:
+    for name in ("c.yaml", "c.json", "c.conf"):
+        assert loaded(write(name, '\ufeff{"redis.host": "x"}')).settings.redis_host == "x"
 
 
 def test_null_means_not_set_and_an_empty_file_sets_nothing(write) -> None:
@@ -482,7 +488,10 @@ def test_a_password_never_stands_in_a_message(write) -> None:
         ("c.yaml", "- a\n- b\n", "keys and values"),
         ("c.json", "{'a': 1}", "JSON"),
         ("c.json", "[1]", "keys and values"),
+        ("c.yaml", "a: &a {b: *a}", "contains itself"),
         ("c.conf", "a = {", "HOCON"),
+        ("c.conf", "[1]", "keys and values"),
+        ("c.conf", "a = ${b}\nb = ${a}", "cycles"),
     ],
 )
 def test_a_file_that_is_not_what_it_claims_is_an_error(write, name: str, content: str, words: str) -> None:
