@@ -317,8 +317,7 @@ def _warn(loaded: Loaded, job: str) -> None:
         logger.warning("%s", warning)
     if loaded.not_used_here:
         logger.info(
-            "%d keys are known and do nothing here (sunbird-pipelines config %s --resolved says why): %s",
-            len(loaded.not_used_here),
+            "known, but without effect here (sunbird-pipelines config %s --resolved says why): %s",
             job,
             ", ".join(item.key for item in loaded.not_used_here),
         )
@@ -350,15 +349,10 @@ def _comment(value: Any) -> str:
 
 
 def _table_of_keys(settings_type: type[JobSettings]) -> Table:
-    table = _table("key", "type", "default", "meaning", "also written as")
+    table = _table("key", "type", "default", "meaning")
     for name, field in keys(settings_type).items():
-        table.add_row(
-            Text(name),
-            type_name(field.annotation),
-            Text(_default(field.default)),
-            Text(field.description or ""),
-            Text(", ".join(seed_names(field))),
-        )
+        meaning = "; also written ".join([field.description or "", *seed_names(field)])
+        table.add_row(Text(name), type_name(field.annotation), Text(_default(field.default)), Text(meaning))
     return table
 
 
@@ -380,8 +374,8 @@ def _table_of_flink_keys() -> Table:
 def _table(*titles: str) -> Table:
     unfolded = not sys.stdout.isatty()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, no_wrap=unfolded, overflow="fold")
+    for position, title in enumerate(titles):
+        table.add_column(title, no_wrap=unfolded or position == 0, overflow="fold")
     return table
 
 

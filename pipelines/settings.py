@@ -620,8 +620,8 @@ def _origin(name: str, mine: Mapping[str, tuple[str, _Given]]) -> str:
     if name in mine:
         return mine[name][1].origin
     prefix, _, part = name.partition(".")
-    main = f"redis.{part}"
-    return f"as {main}" if prefix in _SAME_REDIS and f"{prefix}.host" not in mine and main in mine else "default"
+    same = prefix in _SAME_REDIS and part in _REDIS_PARTS and f"{prefix}.host" not in mine
+    return f"as redis.{part}" if same and f"redis.{part}" in mine else "default"
 
 
 def _explain(

@@ -100,7 +100,13 @@ def test_a_second_redis_is_the_main_one_as_a_whole_until_it_is_named() -> None:
 
 def test_the_origin_of_a_second_redis_says_that_it_is_the_main_one(write) -> None:
     file = write("c.yaml", {"redis": {"host": "redis-1"}})
-    resolved = loaded(file, settings_type=DpRedisSettings).resolved
+
+    class WithDatabase(DpRedisSettings):
+        redis_database: int = key("redis.database.index", 10, "")
+        dp_redis_database: int = key("dp-redis.database.index", 5, "")
+
+    resolved = loaded(file, settings_type=WithDatabase, sets=("redis.database.index=7",)).resolved
+    assert resolved["dp-redis.database.index"] == (5, "default")
     assert resolved["dp-redis.host"] == ("redis-1", "as redis.host")
     assert resolved["dp-redis.port"] == (6379, "default")
 
