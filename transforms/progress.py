@@ -45,7 +45,8 @@ class Plan:
     completed_on: int | None = None
 
     def to_text(self) -> str:
-        return orjson.dumps([self.contents, self.completed_on]).decode()
+        contents = {content: tuple(planned) for content, planned in self.contents.items()}
+        return orjson.dumps([contents, self.completed_on]).decode()
 
     @classmethod
     def from_text(cls, text: str) -> Plan:
