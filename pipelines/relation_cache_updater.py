@@ -25,7 +25,7 @@ import apache_beam as beam
 from pipelines.settings import CassandraSettings, DpRedisSettings, KafkaSettings, key
 from pipelines.stores import cassandra, dp_redis, redis
 from transforms.decode import Record
-from transforms.relation_cache import RelationCacheStores, SelectRoots, UpdateRelationCache
+from transforms.update_relation_cache import RelationCacheStores, SelectRoots, UpdateRelationCache
 
 NAME = "relation-cache-updater"
 

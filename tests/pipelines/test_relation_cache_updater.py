@@ -15,21 +15,16 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline
 from hypothesis import given
 from hypothesis import strategies as st
-from io_connectors.memory import MemoryCassandra, MemoryRedis
 
+from io_connectors.memory import MemoryCassandra, MemoryRedis
 from pipelines.channels import MemorySource
 from pipelines.relation_cache_updater import NAME, Settings, build
 from schemas.counters import COUNTERS
 from schemas.redis_keys import ancestors, leafnodes, optionalnodes
 from transforms.counters import counted_in_this_process, forget_counts
-from transforms.relation_cache import (
-    COLLECTION_MIME_TYPE,
-    RelationCacheStores,
-    UpdateRelationCache,
-    flatten,
-    unit_texts,
-)
+from transforms.relation_cache import COLLECTION_MIME_TYPE, flatten, unit_texts
 from transforms.stores import KeyValues, StoreUnavailable, Update
+from transforms.update_relation_cache import RelationCacheStores, UpdateRelationCache
 
 TABLE = "dev_hierarchy_store.content_hierarchy"
 Tree = dict[str, Any]
