@@ -563,25 +563,28 @@ def _end_state(course: Course, completed: set[str], *, enrolled: bool) -> EndSta
 
 
 class Platform:
-    """Writes to Cassandra what the LMS and the publish pipeline write, before the jobs see anything of it."""
+    """Writes to Cassandra what the LMS and the publish pipeline write, before the jobs see anything of it.
 
-    def __init__(self, session: Session, env: str) -> None:
+    ``keyspace`` is the one with the tables of learners and enrolments.
+    """
+
+    def __init__(self, session: Session, env: str, keyspace: str = "sunbird_courses") -> None:
         self._session = session
         self._tree = session.prepare(
             f"INSERT INTO {env.lower()}_hierarchy_store.content_hierarchy (identifier, hierarchy) "  # noqa: S608
             "VALUES (?, ?)"
         )
         self._enrolment = session.prepare(
-            "INSERT INTO sunbird_courses.user_enrolments (userid, courseid, batchid, active, status, addedby, "
+            f"INSERT INTO {keyspace}.user_enrolments (userid, courseid, batchid, active, status, addedby, "  # noqa: S608
             "enrolled_date) VALUES (?, ?, ?, true, 0, 'demo', ?)"
         )
         self._consumption = session.prepare(
-            "UPDATE sunbird_courses.user_content_consumption SET status = ?, progress = ?, datetime = ?, "
+            f"UPDATE {keyspace}.user_content_consumption SET status = ?, progress = ?, datetime = ?, "  # noqa: S608
             "last_access_time = ?, last_updated_time = ? WHERE userid = ? AND courseid = ? AND batchid = ? "
             "AND contentid = ?"
         )
         self._last_read = session.prepare(
-            "UPDATE sunbird_courses.user_enrolments SET lastreadcontentid = ?, lastreadcontentstatus = ?, "
+            f"UPDATE {keyspace}.user_enrolments SET lastreadcontentid = ?, lastreadcontentstatus = ?, "  # noqa: S608
             "lastcontentaccesstime = ? WHERE userid = ? AND courseid = ? AND batchid = ?"
         )
         self._enrolled: set[Enrolment] = set()
