@@ -1,0 +1,351 @@
+"""Cassandra: many prepared statements at a time over one session (spec: core §7)."""
+
+from __future__ import annotations
+
+import logging
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from cassandra import ConsistencyLevel, DriverException, InvalidRequest
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.connection import ConnectionException
+from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
+from cassandra.protocol import ErrorMessage, SyntaxException
+from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement, tuple_factory
+
+from io_connectors.cassandra_values import PROTOCOL_VERSION, UNFIT, Convert, decoder, encoder
+from io_connectors.one_per_process import one_per_process
+from io_connectors.retries import PAUSES, retrying
+from transforms.stores import Refused, Row, Select, StoreUnavailable, Update
+
+__all__ = ["Cassandra", "CassandraTables"]
+
+_log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
+_UNKNOWN_TABLE = re.compile(r"unconfigured table|(table|keyspace) \S+ does not exist", re.IGNORECASE)
+_PENDING: Any = object()
+
+Request = TypeVar("Request")
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Cassandra:
+    """The recipe of a session: one contact point, its credentials, its limits (times in seconds).
+
+    With ``multi_dc``, requests go round robin to ``datacenter`` (when absent, the contact point's); else to the
+    replicas in the contact point's. Reads and writes are at LOCAL_QUORUM. spec: core §7
+    """
+
+    host: str
+    port: int = 9042
+    multi_dc: bool = False
+    datacenter: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    concurrency: int = 64
+    connect_timeout: float = 5.0
+    request_timeout: float = 12.0
+    retry_pauses: tuple[float, ...] = PAUSES
+
+    def open(self) -> CassandraTables:
+        """The process' client for this recipe; it connects when it is first asked for something."""
+        return one_per_process(self, lambda: CassandraTables(self))
+
+
+class _Away(Exception):
+    """The server, or the way to it, failed; the statement may be tried again."""
+
+
+class _Prepared(NamedTuple):
+    statement: PreparedStatement
+    encoders: tuple[Convert, ...]
+    columns: tuple[str, ...]
+    decoders: tuple[tuple[str, Convert], ...]
+
+
+class CassandraTables:
+    """The client (``transforms.stores.Tables``); any number of threads may use it.
+
+    A value that does not fit its column, and a statement that the server calls invalid, give Refused in the result's
+    place. Everything else is tried again, only what failed, and raises StoreUnavailable in the end. A table that does
+    not exist is no fault of the data: it raises StoreUnavailable at once.
+    """
+
+    def __init__(self, recipe: Cassandra) -> None:
+        self._recipe = recipe
+        self._address = f"Cassandra at {recipe.host}:{recipe.port}"
+        self._lock = threading.Lock()
+        self._connected: Session | None = None
+        self._prepared: dict[Any, _Prepared] = {}
+
+    def select(self, selects: Sequence[Select]) -> list[list[Row] | Refused]:
+        """Run all selects. A missing column's value is None; a timestamp is a naive datetime in UTC. spec: core §7"""
+        return self._run(selects, self._bind_select)
+
+    def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
+        """Run each inner list as one unlogged batch; a timestamp may be epoch milliseconds. spec: core §7"""
+        return self._run(batches, self._bind_batch)
+
+    # --- the session
+
+    @property
+    def _session(self) -> Session:
+        if self._connected is None:
+            with self._lock:
+                if self._connected is None:
+                    self._connected = self._connect()
+        return self._connected
+
+    def _connect(self) -> Session:
+        recipe = self._recipe
+        local = DCAwareRoundRobinPolicy(recipe.datacenter or "")
+        profile = ExecutionProfile(
+            load_balancing_policy=local if recipe.multi_dc else TokenAwarePolicy(local),
+            consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+            request_timeout=recipe.request_timeout,
+            row_factory=tuple_factory,
+        )
+
+        def connect() -> Session:
+            cluster = Cluster(
+                [recipe.host],
+                port=recipe.port,
+                protocol_version=PROTOCOL_VERSION,
+                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+                auth_provider=PlainTextAuthProvider(recipe.username, recipe.password) if recipe.username else None,
+                ssl_context=ssl.create_default_context() if recipe.tls else None,
+                connect_timeout=recipe.connect_timeout,
+                control_connection_timeout=recipe.connect_timeout,
+                reconnection_policy=ExponentialReconnectionPolicy(0.2, 3.0),
+                compression=False,
+            )
+            try:
+                return cluster.connect()
+            except Exception:
+                cluster.shutdown()
+                raise
+
+        try:
+            session = retrying(recipe.retry_pauses, DriverException, NoHostAvailable, OSError)(connect)
+        except (DriverException, NoHostAvailable, OSError) as error:
+            raise StoreUnavailable(f"{self._address} can not be reached: {_reason(error)}") from error
+        _log.info("connected to %s", self._address)
+        return session
+
+    # --- sending
+
+    def _run(self, requests: Sequence[Request], bind: Callable[[Request], _Bound | Outcome]) -> list[Outcome]:
+        """Bind and send each request; those that failed for no fault of theirs again after a pause."""
+        outcomes: list[Any] = [_PENDING] * len(requests)
+        try:
+            for attempt in retrying(self._recipe.retry_pauses, _Away):
+                with attempt:
+                    self._run_once(requests, bind, outcomes)
+        except _Away as error:
+            raise StoreUnavailable(f"{self._address} stays away: {error}") from error
+        return outcomes
+
+    def _run_once(
+        self, requests: Sequence[Request], bind: Callable[[Request], _Bound | Outcome], outcomes: list[Any]
+    ) -> None:
+        """Send what is pending, ``concurrency`` at a time; raises _Away with the last error when some stays pending."""
+        in_flight = threading.Semaphore(self._recipe.concurrency)
+        errors: list[Exception] = []
+        try:
+            for place, request in enumerate(requests):
+                if outcomes[place] is not _PENDING:
+                    continue
+                bound = bind(request)
+                if isinstance(bound, _Bound):
+                    self._acquire(in_flight)
+                    _Sent(self._session, bound, place, outcomes, errors, in_flight).send()
+                else:
+                    outcomes[place] = bound
+        finally:
+            for _ in range(self._recipe.concurrency):
+                self._acquire(in_flight)
+        if errors:
+            raise _Away(_reason(errors[-1])) from errors[-1]
+
+    def _acquire(self, in_flight: threading.Semaphore) -> None:
+        """Wait until one more may be sent. The driver ends every request in time; should it not, this does."""
+        if not in_flight.acquire(timeout=2 * self._recipe.request_timeout):
+            raise _Away("no answer")
+
+    # --- statements
+
+    def _bind_select(self, select: Select) -> _Bound | Refused:
+        where = tuple((name, isinstance(value, list | tuple)) for name, value in select.where.items())
+        prepared = self._prepare((select.table, select.columns, where), lambda: _select_text(select))
+        if isinstance(prepared, Refused):
+            return prepared
+        try:
+            return _Bound(_bind(prepared, select.where.values()), prepared)
+        except UNFIT as error:
+            return _unfit(select.table, error)
+
+    def _bind_batch(self, batch: Sequence[Update]) -> _Bound | Refused | None:
+        bound: BoundStatement | Refused | None = None
+        if len(batch) == 1:
+            bound = self._bind_update(batch[0])
+            return bound if isinstance(bound, Refused) else _Bound(bound, None)
+        together = BatchStatement(BatchType.UNLOGGED)
+        for update in batch:
+            bound = self._bind_update(update)
+            if isinstance(bound, Refused):
+                return bound
+            together.add(bound)
+        return _Bound(together, None) if batch else None
+
+    def _bind_update(self, update: Update) -> BoundStatement | Refused:
+        shape = (update.table, tuple(update.where), tuple(update.assign), tuple(update.add))
+        prepared = self._prepare(shape, lambda: _update_text(update))
+        if isinstance(prepared, Refused):
+            return prepared
+        try:
+            return _bind(prepared, (*update.assign.values(), *update.add.values(), *update.where.values()))
+        except UNFIT as error:
+            return _unfit(update.table, error)
+
+    def _prepare(self, shape: Any, text: Callable[[], str]) -> _Prepared | Refused:
+        found = self._prepared.get(shape)
+        if found is not None:
+            return found
+        # Two threads may prepare the same; the server does it once.
+        try:
+            statement = self._session.prepare(text())
+        except Refused as refused:
+            return refused
+        except (InvalidRequest, SyntaxException) as error:
+            if _UNKNOWN_TABLE.search(str(error)):
+                raise StoreUnavailable(f"{self._address}: {_reason(error)}") from error
+            return Refused(_reason(error))
+        except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage) as error:
+            raise _Away(_reason(error)) from error
+        columns = [(column[2], column[3]) for column in statement.result_metadata or ()]
+        prepared = self._prepared[shape] = _Prepared(
+            statement,
+            tuple(encoder(column.type) for column in statement.column_metadata),
+            tuple(name for name, _ in columns),
+            tuple((name, decode) for name, cql_type in columns if (decode := decoder(cql_type)) is not None),
+        )
+        return prepared
+
+
+class _Bound(NamedTuple):
+    """A statement with its values, ready to be sent; ``prepared`` where rows are expected."""
+
+    statement: BoundStatement | BatchStatement
+    prepared: _Prepared | None
+
+
+class _Sent:
+    """A request on its way: leaves its outcome in its place, or its error, and makes room for the next."""
+
+    __slots__ = ("_bound", "_errors", "_future", "_in_flight", "_outcomes", "_place", "_rows", "_session")
+
+    def __init__(
+        self,
+        session: Session,
+        bound: _Bound,
+        place: int,
+        outcomes: list[Any],
+        errors: list[Exception],
+        in_flight: threading.Semaphore,
+    ) -> None:
+        self._session = session
+        self._bound = bound
+        self._place = place
+        self._outcomes = outcomes
+        self._errors = errors
+        self._in_flight = in_flight
+        self._rows: list[Row] = []
+
+    def send(self) -> None:
+        try:
+            self._future = self._session.execute_async(self._bound.statement)
+        except UNFIT as error:
+            # a key that is too long to find its node by
+            self._done(_unfit("the key", error))
+            return
+        self._future.add_callbacks(self._answered, self._failed)
+
+    def _answered(self, page: list[tuple[Any, ...]] | None) -> None:
+        if self._bound.prepared is None:
+            self._done(None)
+            return
+        try:
+            self._rows.extend(_rows(self._bound.prepared, page or []))
+            if self._future.has_more_pages:
+                self._future.start_fetching_next_page()
+                return
+        except Exception as error:
+            # nobody else would hear of it, and the caller would wait for ever
+            self._failed(error)
+            return
+        self._done(self._rows)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, InvalidRequest | SyntaxException):
+            self._done(Refused(_reason(error)))
+        else:
+            self._errors.append(error)
+            self._in_flight.release()
+
+    def _done(self, outcome: Any) -> None:
+        self._outcomes[self._place] = outcome
+        self._in_flight.release()
+
+
+def _bind(prepared: _Prepared, values: Iterable[Any]) -> BoundStatement:
+    bound = BoundStatement(prepared.statement)
+    bound.values = [
+        None if value is None else encode(value) for encode, value in zip(prepared.encoders, values, strict=True)
+    ]
+    return bound
+
+
+def _rows(prepared: _Prepared, page: list[tuple[Any, ...]]) -> list[Row]:
+    rows = [dict(zip(prepared.columns, values, strict=True)) for values in page]
+    for column, decode in prepared.decoders:
+        for row in rows:
+            if row[column] is not None:
+                row[column] = decode(row[column])
+    return rows
+
+
+def _select_text(select: Select) -> str:
+    _check_names(select.table, *select.columns, *select.where)
+    where = " AND ".join(
+        f"{name} IN ?" if isinstance(value, list | tuple) else f"{name} = ?" for name, value in select.where.items()
+    )
+    return f"SELECT {', '.join(select.columns)} FROM {select.table} WHERE {where}"  # noqa: S608 - names were checked
+
+
+def _update_text(update: Update) -> str:
+    _check_names(update.table, *update.where, *update.assign, *update.add)
+    changes = [f"{name} = ?" for name in update.assign] + [f"{name} = {name} + ?" for name in update.add]
+    where = " AND ".join(f"{name} = ?" for name in update.where)
+    return f"UPDATE {update.table} SET {', '.join(changes)} WHERE {where}"  # noqa: S608 - names were checked
+
+
+def _check_names(*names: str) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise Refused(f"{name!r} is no name of a table or column")
+
+
+def _unfit(what: str, error: Exception) -> Refused:
+    return Refused(f"{what}: a value does not fit: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

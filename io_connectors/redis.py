@@ -1,0 +1,187 @@
+"""Redis: one database, many keys in one pipelined round trip (spec: core §5, §6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from io_connectors import data_cache
+from io_connectors.one_per_process import one_per_process
+from io_connectors.retries import PAUSES, retrying
+from transforms.stores import Refused, StoreUnavailable
+
+__all__ = ["Redis", "RedisKeyValues"]
+
+# So many commands are sent before their answers are read.
+COMMANDS_AT_ONCE = 1_000
+
+_GLOB = re.compile(r"[*?\[\]\\^-]")
+
+T = TypeVar("T")
+Command = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Redis:
+    """The recipe of one database of a server; timeouts and pauses in seconds."""
+
+    host: str
+    port: int
+    database: int
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    connect_timeout: float = 30.0
+    read_timeout: float = 30.0
+    retry_pauses: tuple[float, ...] = PAUSES
+
+    def open(self) -> RedisKeyValues:
+        """The process' client for this recipe; it connects when it is first asked for something."""
+        return one_per_process(self, lambda: RedisKeyValues(self))
+
+
+class RedisKeyValues:
+    """The client (``transforms.stores.KeyValues``); any number of threads may use it.
+
+    A key that holds another type than the method is for, and text that is no Unicode, raise Refused. Every other
+    error closes the connection and is tried again, in the end it raises StoreUnavailable. What is not UTF-8 in an
+    answer is read with replacement characters.
+    """
+
+    def __init__(self, recipe: Redis) -> None:
+        self._recipe = recipe
+        self._address = f"Redis at {recipe.host}:{recipe.port}, database {recipe.database}"
+        self._client = redis.Redis(
+            host=recipe.host,
+            port=recipe.port,
+            db=recipe.database,
+            password=recipe.password,
+            ssl=recipe.tls,
+            ssl_check_hostname=recipe.tls,
+            socket_connect_timeout=recipe.connect_timeout,
+            socket_timeout=recipe.read_timeout,
+            socket_keepalive=True,
+            decode_responses=True,
+            encoding_errors="replace",
+            retry=Retry(NoBackoff(), 0),
+        )
+
+    def members(self, keys: Sequence[str]) -> list[frozenset[str]]:
+        """SMEMBERS of each key; a missing key gives an empty set. spec: core §6"""
+        return [frozenset(found) for found in self._pipelined([("SMEMBERS", _encoded(key)) for key in keys])]
+
+    def exists(self, keys: Sequence[str]) -> list[bool]:
+        """Whether each key is there, of whatever type. spec: core §5"""
+        return [bool(found) for found in self._pipelined([("EXISTS", _encoded(key)) for key in keys])]
+
+    def get(self, keys: Sequence[str]) -> list[str | None]:
+        """The string of each key, None where there is none. spec: core §6"""
+        return self._pipelined([("GET", _encoded(key)) for key in keys])
+
+    def set(self, values: Mapping[str, str], expiry: int | None = None) -> None:
+        """SET, or SETEX with ``expiry`` in seconds. spec: core §5"""
+        if expiry is not None and expiry < 1:
+            raise ValueError(f"an expiry of {expiry} seconds")
+        if expiry is None:
+            commands: list[Command] = [("SET", _encoded(key), _encoded(value)) for key, value in values.items()]
+        else:
+            commands = [("SETEX", _encoded(key), expiry, _encoded(value)) for key, value in values.items()]
+        self._pipelined(commands)
+
+    def replace_sets(self, sets: Mapping[str, Collection[str]]) -> None:
+        """Replace each set so that no reader sees it empty. ValueError when one has no members. spec: core §6, §14"""
+        if empty := [key for key, members in sets.items() if not members]:
+            raise ValueError(f"a set without members: {empty[0]}")
+        self._transactions(
+            [
+                (("MULTI",), ("DEL", _encoded(key)), ("SADD", _encoded(key), *map(_encoded, members)), ("EXEC",))
+                for key, members in sets.items()
+            ]
+        )
+
+    def add_members(self, key: str, members: Collection[str]) -> None:
+        """SADD; nothing to do without members."""
+        if members:
+            self._pipelined([("SADD", _encoded(key), *map(_encoded, members))])
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """DEL; how many keys there were."""
+        return sum(self._pipelined([("DEL", _encoded(key)) for key in keys]))
+
+    def scan(self, prefix: str) -> list[str]:
+        """The keys that begin with ``prefix``, each once, in order. spec: relation-cache-updater §3.8"""
+        pattern = _encoded(_GLOB.sub(r"\\\g<0>", prefix) + "*")
+        return sorted(set(self._tried(lambda: list(self._client.scan_iter(pattern, COMMANDS_AT_ONCE)))))
+
+    def json_map(self, key: str, fields: Sequence[str] = ()) -> dict[str, Any]:
+        """A JSON object kept as string, read by the data-cache rules. spec: core §6 "get (map)" """
+        return data_cache.json_map(key, self.get([key])[0], fields)
+
+    def hash_map(self, key: str, fields: Sequence[str] = (), all_fields: bool = False) -> dict[str, Any]:
+        """A hash, read by the data-cache rules. spec: core §6 "hash get" """
+        (values,) = self._pipelined([("HGETALL", _encoded(key))])
+        return data_cache.hash_map(values, fields, all_fields)
+
+    def set_hash(self, key: str, values: Mapping[str, str]) -> None:
+        """HSET of several fields; the others stay. Nothing to do without values."""
+        if values:
+            self._pipelined([("HSET", _encoded(key), *(_encoded(text) for item in values.items() for text in item))])
+
+    def delete_hash_fields(self, key: str, fields: Sequence[str]) -> None:
+        """HDEL; nothing to do without fields."""
+        if fields:
+            self._pipelined([("HDEL", _encoded(key), *map(_encoded, fields))])
+
+    # --- the round trips
+
+    def _pipelined(self, commands: Sequence[Command]) -> list[Any]:
+        return self._transactions([(command,) for command in commands])
+
+    def _transactions(self, groups: Sequence[tuple[Command, ...]]) -> list[Any]:
+        """Send groups of commands, ``COMMANDS_AT_ONCE`` in a round trip and never a part of a group."""
+        answers: list[Any] = []
+        size = COMMANDS_AT_ONCE // len(groups[0]) if groups else 1
+        for start in range(0, len(groups), size):
+            commands = list(chain.from_iterable(groups[start : start + size]))
+            answers += self._tried(partial(self._send, commands))
+        return answers
+
+    def _send(self, commands: list[Command]) -> list[Any]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+            answers: list[Any] = pipeline.execute(raise_on_error=False)
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
+                raise Refused(f"{self._address}: {command[1].decode()}: {answer}")
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _tried(self, call: Callable[[], T]) -> T:
+        def once() -> T:
+            try:
+                return call()
+            except (RedisError, OSError):
+                self._client.connection_pool.disconnect(inuse_connections=False)
+                raise
+
+        try:
+            return retrying(self._recipe.retry_pauses, RedisError, OSError)(once)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"{self._address} stays away: {type(error).__name__}: {error}") from error
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return str.encode(text)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise Refused(f"not a text that Redis can hold: {error}") from error
