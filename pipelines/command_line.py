@@ -310,6 +310,9 @@ def _log_to_standard_error() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("apache_beam", "cassandra", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # they warn of options that only Flink's side knows, and of steps that emit at the bundle's end
+    for mistaken in ("apache_beam.options.pipeline_options", "apache_beam.transforms.core"):
+        logging.getLogger(mistaken).setLevel(logging.ERROR)
 
 
 def _warn(loaded: Loaded, job: str) -> None:

@@ -43,6 +43,10 @@ def options(job_name: str, from_settings: dict[str, Any], given: list[str], jar:
     merged = {**DEFAULTS, "job_name": job_name, **from_settings}
     if jar is not None:
         merged["flink_job_server_jar"] = str(jar)
+    # one Python process for each parallel part of the job; fewer would share an interpreter's lock
+    parallelism = _last("parallelism", given) or merged.get("parallelism")
+    if parallelism:
+        merged.setdefault("sdk_worker_parallelism", parallelism)
     arguments = [argument for name, value in merged.items() for argument in _argument(name, value, given)] + given
     check(arguments)
     return arguments
@@ -60,6 +64,11 @@ def check(arguments: list[str]) -> None:
             f"--{_GUARD} must be on: without it, a restart from the committed offsets loses the records of the "
             "bundles that were open at the last checkpoint. Leave the option out; it is on by default."
         )
+
+
+def _last(name: str, given: list[str]) -> str | None:
+    values = [argument.partition("=")[2] for argument in given if argument.startswith(f"--{name}=")]
+    return values[-1] if values else None
 
 
 def _argument(name: str, value: Any, given: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.runners.runner import PipelineState
 
@@ -90,39 +90,42 @@ def run(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
 
 def package(job: ModuleType, loaded: Loaded, out: Path, beam_options: list[str]) -> int:
     """Write the self-contained jar of a job, which any Flink cluster runs by itself."""
-    options = [*beam_options, f"--output_executable_path={out.resolve()}"]
-    return _run_on_flink(job, loaded, RunRequest(beam_options=tuple(options)))
+    options = [*beam_options, f"--output_executable_path={out.resolve()}", "--flink_master=[auto]"]
+    code = _run_on_flink(job, loaded, RunRequest(beam_options=tuple(options)))
+    if code == 0:
+        _log.info("Written: %s", out)
+    return code
 
 
 def _run_file(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
     if not request.input or not request.input.is_file():
         raise UsageError(f"--input {request.input}: no such file")
     source = FileSource(request.input, base64=request.input_format == "base64")
-    return run_in_process(job, loaded, request, source, _file_or_no_sink(request))
+    with reported_counts(job.NAME, request.metrics):
+        return 0 if run_in_process(job, loaded, request, source, file_or_no_sink(request)) else 1
 
 
-def _file_or_no_sink(request: RunRequest) -> Sink:
+def file_or_no_sink(request: RunRequest) -> Sink:
     if request.output is None:
         _log.warning("Without --output DIR, what the job writes to its topics is dropped")
         return NoSink()
     return FileSink(request.output, request.with_keys)
 
 
-def run_in_process(job: ModuleType, loaded: Loaded, request: RunRequest, source: Source, sink: Sink) -> int:
-    """Run a job over a bounded source with DirectRunner, and report what was counted."""
+def run_in_process(job: ModuleType, loaded: Loaded, request: RunRequest, source: Source, sink: Sink) -> bool:
+    """Run a job over a bounded source with DirectRunner: whether all was handled. Raises UsageError."""
     options = PipelineOptions(["--runner=DirectRunner", *request.beam_options])
-    with reported_counts(job.NAME, request.metrics):
-        try:
-            pipeline = beam.Pipeline(options=options)
-            assemble(pipeline, job, loaded.settings, source, sink)
-            state = pipeline.run().wait_until_finish()
-        except (UsageError, FailureWithoutSink):
-            raise
-        except Exception as error:
-            _log.error("The run failed: %s", _cause(error))
-            _log.debug("", exc_info=error)
-            return 1
-    return 0 if state == PipelineState.DONE else 1
+    try:
+        pipeline = beam.Pipeline(options=options)
+        assemble(pipeline, job, loaded.settings, source, sink)
+        state = pipeline.run().wait_until_finish()
+    except (UsageError, FailureWithoutSink):
+        raise
+    except Exception as error:
+        _log.error("The run failed: %s", _cause(error))
+        _log.debug("", exc_info=error)
+        return False
+    return bool(state == PipelineState.DONE)
 
 
 @contextlib.contextmanager
@@ -146,6 +149,7 @@ def _run_on_flink(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
     flink.check(flink.options(job.NAME, loaded.beam_options, given, None))
     jar = job_server_jar()
     options = PipelineOptions(flink.options(job.NAME, loaded.beam_options, given, jar))
+    _log.info("Assembling %s; Beam's Java service needs some seconds", job.NAME)
     with flink.expansion_service(jar, in_flink=True) as expansion:
         pipeline = beam.Pipeline(options=options)
         source = KafkaSource(
@@ -157,7 +161,14 @@ def _run_on_flink(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
         )
         sink = KafkaSink(settings.kafka_broker_servers, expansion, LARGEST_KAFKA_REQUEST)
         assemble(pipeline, job, settings, source, sink)
-        result = pipeline.run()
+        try:
+            result = pipeline.run()
+        except (OSError, RuntimeError) as error:
+            master = options.view_as(FlinkRunnerOptions).flink_master
+            _log.error("Flink at %s did not take the job: %s", master, _cause(error))
+            return 1
+    if not options.view_as(PortableOptions).output_executable_path:
+        _log.info("%s runs on Flink. It stays there when this command ends; cancel it on Flink's page", job.NAME)
     try:
         return 0 if result.wait_until_finish() == PipelineState.DONE else 1
     except RuntimeError as error:

@@ -1,0 +1,96 @@
+"""Handling what a topic holds now, in this process, and no more (`run JOB --until-end`).
+
+KafkaIO runs on DirectRunner when its read is bounded. It is read in rounds small enough that Beam does not split the
+bound over partitions, and a round's offsets are committed once everything in it is handled.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import ModuleType
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from pipelines import flink, runtime
+from pipelines.channels import KafkaSink, KafkaSource, positions_read
+from pipelines.settings import KafkaSettings, Loaded
+
+_log = logging.getLogger(__name__)
+
+# From 10,000 records on, Beam gives each partition an equal part of the bound and waits for all of it.
+RECORDS_IN_ONE_ROUND = 9_000
+# Ends a round that waits for records that are not there: markers of transactions count as offsets, too.
+SECONDS_OF_ONE_ROUND = 30
+KAFKA_SECONDS = 30
+
+Positions = dict[tuple[str, int], int]
+
+
+def run_until_end(job: ModuleType, loaded: Loaded, request: runtime.RunRequest) -> int:
+    """Handle what the topic holds at the start for the group, commit, and finish: 0, or 1 when the run failed."""
+    from deploy.local.jar import job_server_jar  # noqa: PLC0415 - no other run in process needs a jar
+
+    settings = cast(KafkaSettings, loaded.settings)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.kafka_broker_servers,
+            "group.id": settings.kafka_group_id,
+            "enable.auto.commit": False,
+        }
+    )
+    with runtime.reported_counts(job.NAME, request.metrics):
+        try:
+            at, end = _range(consumer, settings)
+            if at == end:
+                _log.info("The group %s has nothing to read on %s", settings.kafka_group_id, settings.kafka_input_topic)
+                return 0
+            with flink.expansion_service(job_server_jar(), in_flink=False) as expansion:
+                while waiting := sum(max(0, end[place] - at[place]) for place in end):
+                    _log.info("%d records to read", waiting)
+                    source = KafkaSource(
+                        settings.kafka_broker_servers,
+                        settings.kafka_group_id,
+                        settings.kafka_input_topic,
+                        expansion,
+                        settings.kafka_auto_offset_reset,
+                        most_records=min(waiting, RECORDS_IN_ONE_ROUND),
+                        most_seconds=SECONDS_OF_ONE_ROUND,
+                    )
+                    kafka = KafkaSink(settings.kafka_broker_servers, expansion, runtime.LARGEST_KAFKA_REQUEST)
+                    sink = runtime.file_or_no_sink(request) if request.output else kafka
+                    if not runtime.run_in_process(job, loaded, request, source, sink):
+                        return 1
+                    read = positions_read.take()
+                    # nothing but markers was left
+                    at |= read or end
+                    _commit(consumer, at)
+        except KafkaException as error:
+            _log.error("Kafka at %s: %s", settings.kafka_broker_servers, error.args[0].str())
+            return 1
+        finally:
+            consumer.close()
+    return 0
+
+
+def _range(consumer: Consumer, settings: KafkaSettings) -> tuple[Positions, Positions]:
+    """Where the group stands on each partition, and where the partition ends now."""
+    topic = settings.kafka_input_topic
+    found = consumer.list_topics(topic, timeout=KAFKA_SECONDS).topics[topic]
+    if found.error:
+        raise KafkaException(found.error)
+    at: Positions = {}
+    end: Positions = {}
+    partitions = [TopicPartition(topic, partition) for partition in found.partitions]
+    for place in consumer.committed(partitions, timeout=KAFKA_SECONDS):
+        low, high = consumer.get_watermark_offsets(place, timeout=KAFKA_SECONDS)
+        beginning = low if settings.kafka_auto_offset_reset == "earliest" else high
+        at[topic, place.partition] = max(low, place.offset) if place.offset >= 0 else beginning
+        end[topic, place.partition] = high
+    _commit(consumer, at)
+    return at, end
+
+
+def _commit(consumer: Consumer, positions: Positions) -> None:
+    offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
+    consumer.commit(offsets=offsets, asynchronous=False)
