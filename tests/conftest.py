@@ -1,0 +1,56 @@
+"""The local stack for tests: real servers, started when the first test asks for them, one stack for the whole session.
+
+It stands in a directory and on ports of its own, so it never meets a stack that runs already. With
+SUNBIRD_TEST_STACK=DIRECTORY the tests use the stack of that directory instead (`sunbird-pipelines stack up`), which
+saves its start; it is left as it was found.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy.local.stack import Stack
+
+REUSED = "SUNBIRD_TEST_STACK"
+
+StackOf = Callable[..., Stack]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the stack, so that `-m "not stack"` leaves them out."""
+    for item in items:
+        if "stack_of" in getattr(item, "fixturenames", ()):
+            item.add_marker("stack")
+
+
+@pytest.fixture(scope="session")
+def stack_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackOf]:
+    """Call it with names of services: the session's stack, with at least these up (all of them without names).
+
+    What a test stopped meanwhile is started again. Raises StackError when a service does not come up.
+    """
+    reused = os.environ.get(REUSED)
+    stack = Stack(reused) if reused else Stack(tmp_path_factory.mktemp("stack"), ports="free")
+    found_up = {status.service for status in stack.status() if status.pids}
+
+    def with_services(*services: str) -> Stack:
+        stack.up(services)
+        return stack
+
+    yield with_services
+    ours = {status.service for status in stack.status() if status.pids} - found_up
+    if ours:
+        stack.down(ours)
+
+
+@pytest.fixture(scope="session")
+def stack(stack_of: StackOf) -> Stack:
+    """The session's stack with Kafka, Cassandra, Redis and the stand-ins of the HTTP services; no Flink."""
+    return stack_of("kafka", "cassandra", "redis", "stubs")
+
+
+@pytest.fixture(scope="session")
+def flink_stack(stack_of: StackOf) -> Stack:
+    """The session's stack with all its services, Flink and the pool of Python workers among them."""
+    return stack_of()
