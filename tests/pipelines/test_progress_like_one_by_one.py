@@ -39,7 +39,7 @@ LEAF = {
     ("C", "U1"): set("ab"),
     ("C", "U2"): set("cd"),
     ("D", "D"): set("ab"),
-    ("retired", "U1"): set("ab"),
+    ("retired", "R1"): set("ab"),
 }
 OPTIONAL = {("C", "C"): {"d"}, ("C", "U2"): {"d"}}
 ANCESTORS = {
@@ -48,7 +48,7 @@ ANCESTORS = {
     ("C", "c"): {"U2", "C"},
     ("C", "d"): {"U2", "C", "no-leaf-nodes"},
     ("D", "a"): {"D"},
-    ("retired", "a"): {"U1", "retired"},
+    ("retired", "a"): {"R1", "retired"},
 }
 STATUSES = {"retired": "Retired", "broken": "Live"}
 
@@ -145,7 +145,7 @@ class World:
             self.relation_cache.replace_sets({keys(*pair): members for pair, members in sets.items()})
         key = ("userid", "courseid", "batchid", "contentid")
         for place, row in consumption.items():
-            self._put(CONSUMPTION, dict(zip(key, place, strict=True)), row)
+            self._put(CONSUMPTION, dict(zip(key, place, strict=True)), {"progress": 100, **row})
         for place, row in enrolled.items():
             self._put(ENROLMENTS, dict(zip(key, place, strict=False)), {"active": True, **row})
         self.stores = ProgressStores(
@@ -272,7 +272,7 @@ def payloads(sequence: list[dict[str, Any]]) -> list[bytes]:
 
 
 def counted(found: list[tuple[Any, ...]]) -> Counter[str]:
-    return Counter(repr(item) for item in found)
+    return Counter(orjson.dumps(item, option=orjson.OPT_SORT_KEYS).decode() for item in found)
 
 
 def reference_for(consumption: dict, enrolled: dict, sequence: list, dedup: bool, rules: Rules) -> Reference:
