@@ -119,7 +119,7 @@ class Work(NamedTuple):
 
 
 @beam.typehints.with_output_types(tuple[bytes, bytes])
-class SelectConsumption(beam.DoFn):  # type: ignore[misc]
+class SelectConsumption(beam.DoFn):
     """Takes records, gives ``(shard of the user, Work as bytes)``; FAILED gets dead letters; the rest is skipped.
 
     Never raises for the sake of a record. spec: activity-aggregate-updater §3.1

@@ -30,7 +30,7 @@ def shard_of(owner: str, shards: int) -> bytes:
     return b"%d" % (zlib.crc32(owner.encode()) % shards)
 
 
-class KeyedBatch(beam.DoFn):  # type: ignore[misc]
+class KeyedBatch(beam.DoFn):
     """Takes ``(shard, payload)`` pairs, all of bytes, and handles them in batches of at most ``size``.
 
     A batch ends at ``size`` payloads and with the bundle, so nothing is held back over a checkpoint, and the offsets
