@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
+from cassandra import DriverException
 from cassandra.cluster import Cluster, NoHostAvailable, Session
 
 from deploy.local.errors import StackError
@@ -57,6 +58,7 @@ class Cassandra(Service):
     name = "cassandra"
     ports: ClassVar = {"cassandra": 9042, "cassandra-storage": 7000}
     processes = ("cassandra",)
+    patience_seconds = 180
 
     def prepare(self, around: Surroundings) -> None:
         class_path("cassandra", around.progress)
@@ -97,18 +99,16 @@ class Cassandra(Service):
             "org.apache.cassandra.service.CassandraDaemon",
         ]
         around.processes.start(process, command, {}, directory)
-        around.progress(self.name, "waiting for the server")
-        around.processes.wait_until(process, lambda: accepts_connections(around.ports["cassandra"]), 180)
 
-        def answers() -> bool:
-            try:
-                with self._cluster(around) as cluster:
-                    cluster.connect().execute("SELECT release_version FROM system.local", timeout=10)
-                return True
-            except NoHostAvailable:
-                return False
-
-        around.processes.wait_until(process, answers, 60)
+    def healthy(self, process: str, around: Surroundings) -> bool:
+        if not accepts_connections(around.ports["cassandra"]):
+            return False
+        try:
+            with self._cluster(around) as cluster:
+                cluster.connect().execute("SELECT release_version FROM system.local", timeout=10)
+            return True
+        except (NoHostAvailable, DriverException):
+            return False
 
     @staticmethod
     def _cluster(around: Surroundings) -> Cluster:

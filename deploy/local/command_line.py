@@ -51,7 +51,9 @@ def up(
         list[str] | None, typer.Option(help="NAME=NUMBER: a port that is not the default one; may be repeated.")
     ] = None,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Take any ports that are free.")] = False,
-    slots: Annotated[int, typer.Option(min=1, help="Task slots of the TaskManager.")] = DEFAULT_SLOTS,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help=f"Task slots of the TaskManager; {DEFAULT_SLOTS} at first.")
+    ] = None,
 ) -> None:
     """Start services, wait until they are healthy, and make the topics and tables of an environment."""
     try:

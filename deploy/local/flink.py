@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import requests
 import yaml
 
@@ -19,6 +21,7 @@ from deploy.local.service import Service, Surroundings
 
 VERSION = "1.19.3"
 DOWNLOAD_SECONDS = 1800
+SUBMISSION_SECONDS = 600
 NETWORK_MEGABYTES = 128
 JOBMANAGER_HEAP_MEGABYTES = 768
 TASK_HEAP_MEGABYTES = 1024
@@ -113,7 +116,6 @@ class Flink(Service):
         flink_class_path(around.progress)
 
     def start(self, process: str, around: Surroundings) -> None:
-        around.progress(self.name, f"waiting for the {process}")
         if process == "worker-pool":
             self._start_worker_pool(around)
         elif process == "jobmanager":
@@ -123,9 +125,7 @@ class Flink(Service):
                 ["-Xms256m", f"-Xmx{JOBMANAGER_HEAP_MEGABYTES}m", f"-XX:MaxMetaspaceSize={METASPACE_MEGABYTES}m"],
                 around,
             )
-            around.processes.wait_until(process, lambda: self._get("/overview", around) is not None, 90)
         else:
-            known = {manager["id"] for manager in self._task_managers(around)}
             heap = TASK_HEAP_MEGABYTES + FRAMEWORK_HEAP_MEGABYTES
             direct = OFF_HEAP_MEGABYTES + NETWORK_MEGABYTES
             self._start_java(
@@ -140,20 +140,31 @@ class Flink(Service):
                 around,
             )
 
-            def registered() -> bool:
-                return any(
-                    manager["slotsNumber"] == around.slots and manager["id"] not in known
-                    for manager in self._task_managers(around)
-                )
-
-            around.processes.wait_until(process, registered, 90)
+    def healthy(self, process: str, around: Surroundings) -> bool:
+        if process == "worker-pool":
+            return accepts_connections(around.ports["flink-worker-pool"])
+        if process == "jobmanager":
+            return self._get("/overview", around) is not None
+        # the JobManager may still know one that was killed: the living one is the one that listens
+        running = around.processes.running(process)
+        try:
+            listening = {c.laddr.port for c in running.net_connections("tcp")} if running else set()
+        except psutil.NoSuchProcess:
+            return False
+        return any(
+            manager["dataPort"] in listening and manager["slotsNumber"] == around.slots
+            for manager in (self._get("/taskmanagers", around) or {}).get("taskmanagers", ())
+        )
 
     def _start_java(self, process: str, main_class: str, memory: list[str], around: Surroundings) -> None:
         directory = around.data("flink")
         configuration = directory / process
         configuration.mkdir(exist_ok=True)
+        # what a killed process leaves here are copies of jars, hundreds of megabytes each
+        shutil.rmtree(scratch := directory / "tmp" / process, ignore_errors=True)
+        scratch.mkdir(parents=True)
         log = around.processes.log(process)
-        (configuration / "config.yaml").write_text(yaml.safe_dump(_configuration(directory, log, around)))
+        (configuration / "config.yaml").write_text(yaml.safe_dump(_configuration(process, directory, log, around)))
         (configuration / "log4j.properties").write_text(LOG4J)
         command = [
             java(),
@@ -172,12 +183,10 @@ class Flink(Service):
         around.processes.start(process, command, {}, directory)
 
     def _start_worker_pool(self, around: Surroundings) -> None:
-        port = around.ports["flink-worker-pool"]
         # the pool starts its workers as `python`: that has to be this one
         environment = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
-        command = [sys.executable, "-m", "deploy.local.worker_pool", str(port)]
+        command = [sys.executable, "-m", "deploy.local.worker_pool", str(around.ports["flink-worker-pool"])]
         around.processes.start("worker-pool", command, environment, around.data("flink"))
-        around.processes.wait_until("worker-pool", lambda: accepts_connections(port), 90)
 
     @staticmethod
     def _get(path: str, around: Surroundings) -> dict[str, Any] | None:
@@ -187,8 +196,12 @@ class Flink(Service):
             return None
         return dict(answer.json()) if answer.ok else None
 
-    def _task_managers(self, around: Surroundings) -> list[dict[str, Any]]:
-        return list((self._get("/taskmanagers", around) or {}).get("taskmanagers", ()))
+    def populate(self, environment: str, around: Surroundings) -> None:
+        # once a job is submitted the cluster has its own copy of the jar; nothing else ever deletes the uploaded one
+        minutes_ago = (time.time() - SUBMISSION_SECONDS) * 1000
+        for jar in (self._get("/jars", around) or {}).get("files", ()):
+            if jar["uploaded"] < minutes_ago:
+                requests.delete(f"http://{LOOPBACK}:{around.ports['flink']}/jars/{jar['id']}", timeout=10)
 
     def settings(self, around: Surroundings) -> dict[str, Any]:
         return {
@@ -197,7 +210,7 @@ class Flink(Service):
         }
 
 
-def _configuration(directory: Path, log: Path, around: Surroundings) -> dict[str, Any]:
+def _configuration(process: str, directory: Path, log: Path, around: Surroundings) -> dict[str, Any]:
     return {
         "rest.address": LOOPBACK,
         "rest.bind-address": LOOPBACK,
@@ -222,9 +235,9 @@ def _configuration(directory: Path, log: Path, around: Surroundings) -> dict[str
         "taskmanager.memory.jvm-overhead.max": "128m",
         "state.checkpoints.dir": (directory / "checkpoints").as_uri(),
         "state.savepoints.dir": (directory / "savepoints").as_uri(),
-        "io.tmp.dirs": str(directory / "tmp"),
-        "web.upload.dir": str(directory / "upload"),
-        "web.log.path" if log.stem == "jobmanager" else "taskmanager.log.path": str(log),
+        "io.tmp.dirs": str(directory / "tmp" / process),
+        "web.upload.dir": str(directory / "tmp" / process / "upload"),
+        "web.log.path" if process == "jobmanager" else "taskmanager.log.path": str(log),
         # a store that stays away must not end a job: try again for ever, a little slower each time
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",

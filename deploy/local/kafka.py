@@ -100,16 +100,12 @@ class Kafka(Service):
             if formatted.returncode != 0:
                 raise StackError(f"Kafka's log directory cannot be formatted:\n{formatted.stdout[-2000:]}")
         around.processes.start(process, [*launch, "kafka.Kafka", str(properties)], {}, directory)
-        around.progress(self.name, "waiting for the broker")
-        admin = self._admin(around)
 
-        def answers() -> bool:
-            try:
-                return bool(admin.list_topics(timeout=1).brokers)
-            except KafkaException:
-                return False
-
-        around.processes.wait_until(process, answers, 90)
+    def healthy(self, process: str, around: Surroundings) -> bool:
+        try:
+            return bool(self._admin(around).list_topics(timeout=2).brokers)
+        except KafkaException:
+            return False
 
     @staticmethod
     def _admin(around: Surroundings) -> AdminClient:

@@ -4,11 +4,12 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from deploy.local.errors import StackError
 LOOPBACK = "127.0.0.1"
 STOP_SECONDS = 30
 LOG_LINES_SHOWN = 20
+# below what Linux, macOS and Windows take for outgoing connections: a server that is started again finds its port free
+UNASSIGNED_PORTS = range(20_000, 32_000)
 START_TIME_TOLERANCE = 2.0  # the clock may be set while a process runs
 
 
@@ -98,7 +101,10 @@ class Processes:
         if process is None:
             self._change(name, None)
             return False
-        family = [process, *process.children(recursive=True)]
+        try:
+            family = [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            family = []
         self._signal(family, signal.SIGKILL if at_once else signal.SIGTERM)
         _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
         if alive:
@@ -140,11 +146,15 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on at the moment."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+def free_port(other_than: Collection[int] = ()) -> int:
+    """A port of the loopback address that nobody listens on at the moment and that no outgoing connection is given.
+
+    Raises StackError when there is none.
+    """
+    for port in random.sample(UNASSIGNED_PORTS, len(UNASSIGNED_PORTS)):
+        if port not in other_than and port_is_free(port):
+            return port
+    raise StackError(f"no port from {UNASSIGNED_PORTS[0]} to {UNASSIGNED_PORTS[-1]} is free")
 
 
 def accepts_connections(port: int) -> bool:

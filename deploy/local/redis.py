@@ -40,31 +40,17 @@ class Redis(Service):
 
     def start(self, process: str, around: Surroundings) -> None:
         directory = around.data("redis")
-        port = around.ports["redis"]
-        command = [
-            redis_server(),
-            "--port",
-            str(port),
-            "--bind",
-            LOOPBACK,
-            "--dir",
-            str(directory),
-            "--daemonize",
-            "no",
-        ]
+        command = [redis_server(), "--port", str(around.ports["redis"]), "--bind", LOOPBACK, "--dir", str(directory)]
         # the append-only file keeps the data over a kill too
         command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         around.processes.start(process, command, {}, directory)
-        around.progress(self.name, "waiting for the server")
 
-        def answers() -> bool:
-            try:
-                with redis.Redis(LOOPBACK, port, socket_connect_timeout=1, socket_timeout=5) as client:
-                    return bool(client.ping())
-            except redis.RedisError:
-                return False
-
-        around.processes.wait_until(process, answers, 60)
+    def healthy(self, process: str, around: Surroundings) -> bool:
+        try:
+            with redis.Redis(LOOPBACK, around.ports["redis"], socket_connect_timeout=1, socket_timeout=5) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
 
     def settings(self, around: Surroundings) -> dict[str, Any]:
         roles = ("redis", "redis-meta", "dp-redis", "dedup-redis")

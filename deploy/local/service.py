@@ -18,7 +18,7 @@ class Surroundings:
     ports: Mapping[str, int]
     processes: Processes
     progress: Progress
-    slots: int
+    slots: int  # task slots of the TaskManager
 
     def data(self, service: str) -> Path:
         """The directory, made if need be, that a service keeps its data and configuration in."""
@@ -33,13 +33,18 @@ class Service(ABC):
     name: ClassVar[str]
     ports: ClassVar[Mapping[str, int]]
     processes: ClassVar[tuple[str, ...]]
+    patience_seconds: ClassVar[float] = 90
 
     def prepare(self, around: Surroundings) -> None:  # noqa: B027 (most services have nothing to download)
         """Get what the service is made of, when it is not there yet. Raises StackError when it cannot be had."""
 
     @abstractmethod
     def start(self, process: str, around: Surroundings) -> None:
-        """Start one of the service's processes, which does not run, and wait until it is healthy."""
+        """Start one of the service's processes, which does not run. Raises StackError when it cannot be started."""
+
+    @abstractmethod
+    def healthy(self, process: str, around: Surroundings) -> bool:
+        """Whether a process that runs does its work by now; to be asked again within ``patience_seconds`` if not."""
 
     def populate(self, environment: str, around: Surroundings) -> None:  # noqa: B027 (not every service has contents)
         """Create the topics, tables and so on of an environment that are not there yet."""

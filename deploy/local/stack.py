@@ -41,9 +41,10 @@ class Status:
 class Stack:
     """The local stack under one directory.
 
-    `env` is the prefix of topics and keyspaces. `ports` names the ports that differ from the defaults, or
-    "free" takes any that are free; the ports of a service that runs already stay what they are. `slots` is the number
-    of task slots of the TaskManager. Several stacks may run side by side in directories and on ports of their own.
+    `env` is the prefix of topics and keyspaces. `ports` names the ports that are to change, or "free" takes any that
+    are free; without, they are those of the last start, at first the defaults. `slots` is the number of task slots of
+    the TaskManager, without as at the last start, at first 8. Several stacks may run side by side in directories and
+    on ports of their own.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Stack:
         directory: Path | str = ".stack",
         env: str = "dev",
         ports: Mapping[str, int] | Literal["free"] | None = None,
-        slots: int = DEFAULT_SLOTS,
+        slots: int | None = None,
         progress: Progress = progress_module.silent,
     ) -> None:
         self.directory = Path(directory).absolute()
@@ -74,7 +75,8 @@ class Stack:
         chosen = self._services(services)
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._exclusive():
-            around = self._surroundings(self._settle_ports(chosen))
+            self._settle(chosen)
+            around = self._surroundings()
             with ThreadPoolExecutor(max_workers=len(chosen)) as threads:
                 started = [threads.submit(self._bring_up, service, around) for service in chosen]
             failures = [error for future in started if (error := future.exception()) is not None]
@@ -85,13 +87,18 @@ class Stack:
             raise type(failures[0])("\n".join(str(failure) for failure in failures))
 
     def _bring_up(self, service: Service, around: Surroundings) -> None:
-        missing = [process for process in service.processes if self._processes.running(process) is None]
-        if missing:
+        if any(self._processes.running(process) is None for process in service.processes):
             service.prepare(around)
-            for process in missing:
-                service.start(process, around)
+        for process in service.processes:
+            self._start(service, process, around)
         service.populate(self.env, around)
         around.progress(service.name, "up", done=True)
+
+    def _start(self, service: Service, process: str, around: Surroundings) -> None:
+        if self._processes.running(process) is None:
+            around.progress(service.name, f"starting {process}")
+            service.start(process, around)
+        self._processes.wait_until(process, lambda: service.healthy(process, around), service.patience_seconds)
 
     def down(self, services: Iterable[str] = ()) -> list[str]:
         """End the services named (all without names) as far as this stack started them; their data stays.
@@ -117,9 +124,11 @@ class Stack:
 
         Raises UsageError for an unknown name, StackError when it does not come up.
         """
-        for service, process in self._named(name):
-            if self._processes.running(process) is None:
-                service.start(process, self._surroundings(self._ports()))
+        named = self._named(name)
+        if not self._state_file.exists():
+            raise StackError(f"there is no stack in {self.directory} yet")
+        for service, process in named:
+            self._start(service, process, self._surroundings())
 
     def stop_service(self, name: str) -> None:
         """End one service, or one process of it, giving it the time to finish; its data stays."""
@@ -164,7 +173,7 @@ class Stack:
 
     def environment(self) -> dict[str, Any]:
         """The settings, flat and under upstream's keys, by which jobs find the services that are up."""
-        around = self._surroundings(self._ports())
+        around = self._surroundings()
         settings: dict[str, Any] = {"job.env": self._state().get("environment", self.env)}
         for status in self.status():
             if status.up:
@@ -190,20 +199,35 @@ class Stack:
                 return [(service, name)]
         raise UsageError(f"there is no service or process {name!r}")
 
-    def _settle_ports(self, chosen: Sequence[Service]) -> dict[str, int]:
-        ports = self._ports()
+    def _settle(self, chosen: Sequence[Service]) -> None:
+        """Decide on ports and slots, and remember them."""
+        state = self._state()
+        kept: dict[str, int] = state.get("ports", {})
+        slots = self._slots or state.get("slots", DEFAULT_SLOTS)
+        running = [service for service in SERVICES.values() if self._any_running(service)]
+        if SERVICES["flink"] in running and slots != state.get("slots", slots):
+            raise UsageError(f"flink runs already, with {state['slots']} slots: take it down first")
+        held = {kept[name]: name for service in running for name in service.ports}
         for service in chosen:
-            if any(self._processes.running(process) for process in service.processes):
-                self._hold_on_to(service, ports)
+            if service in running:
+                self._hold_on_to(service, kept)
                 continue
-            for name, default in service.ports.items():
-                ports[name] = free_port() if self._wanted_ports == "free" else self._wanted_ports.get(name, default)
-                if not port_is_free(ports[name]):
-                    raise UsageError(
-                        f"port {ports[name]} ({name}) is taken; choose another one with --port {name}=NUMBER"
-                    )
-        self._state_file.write_text(json.dumps({"environment": self.env, "ports": ports}, indent=1))
-        return ports
+            for name in service.ports:
+                kept[name] = self._choose_port(name, kept.get(name), held)
+                held[kept[name]] = name
+        self._state_file.write_text(json.dumps({"environment": self.env, "ports": kept, "slots": slots}, indent=1))
+
+    def _choose_port(self, name: str, before: int | None, held: Mapping[int, str]) -> int:
+        def is_free(port: int) -> bool:
+            return port not in held and port_is_free(port)
+
+        if self._wanted_ports == "free":
+            return before if before is not None and is_free(before) else free_port(other_than=held)
+        port = self._wanted_ports.get(name, before or DEFAULT_PORTS[name])
+        if not is_free(port):
+            whose = f" by {held[port]}" if port in held else ""
+            raise UsageError(f"port {port} ({name}) is taken{whose}; choose another one with --port {name}=NUMBER")
+        return port
 
     def _hold_on_to(self, service: Service, ports: Mapping[str, int]) -> None:
         if self._wanted_ports == "free":
@@ -212,6 +236,9 @@ class Stack:
             wanted = self._wanted_ports.get(name, ports[name])
             if wanted != ports[name]:
                 raise UsageError(f"{service.name} runs already, on port {ports[name]} ({name}): take it down first")
+
+    def _any_running(self, service: Service) -> bool:
+        return any(self._processes.running(process) for process in service.processes)
 
     @property
     def _state_file(self) -> Path:
@@ -223,8 +250,9 @@ class Stack:
     def _ports(self) -> dict[str, int]:
         return {**DEFAULT_PORTS, **self._state().get("ports", {})}
 
-    def _surroundings(self, ports: Mapping[str, int]) -> Surroundings:
-        return Surroundings(self.directory, ports, self._processes, self._progress, self._slots)
+    def _surroundings(self) -> Surroundings:
+        slots = self._state().get("slots", DEFAULT_SLOTS)
+        return Surroundings(self.directory, self._ports(), self._processes, self._progress, slots)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
