@@ -17,6 +17,8 @@ import psutil
 
 from deploy.local.progress import Progress
 from deploy.local.stack import Stack
+from pipelines import flink, jobs
+from pipelines.settings import load as load_settings
 from tests.bench.job import submitted
 from tests.bench.kafka import CERTIFICATE, FAILED, Outcome, Outputs, Topics, publish, topics
 from tests.bench.load import Load, Shape
@@ -182,25 +184,13 @@ class _Bench:
         """Wait for what the load implies; gives what came and judges it."""
         self.outputs.wait(load.audits().total() + load.certificates().total())
         outcomes = self.outputs.take()
-        self._judge(load, outcomes)
+        for what, compared in judge(load, outcomes).items():
+            self._add(what, compared)
         return outcomes
 
     def compare(self, load: Load, **only: Any) -> None:
         for table, compared in self.stores.compare(load, **only).items():
             self._add(table, compared)
-
-    def _judge(self, load: Load, outcomes: list[Outcome]) -> None:
-        kinds = Counter(outcome.kind for outcome in outcomes)
-        found = Counter(outcome[1:] for outcome in outcomes if outcome.kind not in (CERTIFICATE, FAILED))
-        requested = Counter(outcome.user_id for outcome in outcomes if outcome.kind == CERTIFICATE)
-        for what, wanted, came in (
-            ("AUDIT events", load.audits(), found),
-            ("certificate requests", load.certificates(), requested),
-        ):
-            compared = Compared()
-            compared.note_all(what, wanted, came)
-            self._add(what, compared)
-        self._add("dead letters", Compared(wrong=kinds[FAILED]))
 
     def _add(self, what: str, compared: Compared) -> None:
         total = self.correct.setdefault(what, Compared())
@@ -212,6 +202,27 @@ class _Bench:
         """What came after all was there is too much."""
         for outcome in self.outputs.take():
             self._add("AUDIT events", Compared(wrong=1, examples=[f"too much: {outcome}"]))
+
+
+def judge(load: Load, outcomes: list[Outcome]) -> dict[str, Compared]:
+    """How many of the output events are right: each that the load implies once, and no others."""
+    audits = Counter(outcome[1:] for outcome in outcomes if outcome.kind not in (CERTIFICATE, FAILED))
+    requests = Counter(outcome.user_id for outcome in outcomes if outcome.kind == CERTIFICATE)
+    judged = {"AUDIT events": Compared(), "certificate requests": Compared(), "dead letters": Compared()}
+    judged["AUDIT events"].note_all("", load.audits(), audits)
+    judged["certificate requests"].note_all("", load.certificates(), requests)
+    judged["dead letters"].wrong = sum(outcome.kind == FAILED for outcome in outcomes)
+    return judged
+
+
+def latencies(load: Load, timestamps: list[int], outcomes: list[Outcome]) -> list[int]:
+    """Milliseconds from the timestamp of each event that does something to the last AUDIT event of its contents."""
+    ends: dict[int, int] = {}
+    for outcome in outcomes:
+        place = load.first_reports.get((outcome.user_id, outcome.object_id))
+        if place is not None:
+            ends[place] = max(ends.get(place, 0), outcome.timestamp)
+    return [end - timestamps[place] for place, end in sorted(ends.items())]
 
 
 def measure(plan: Plan, stack: Stack, progress: Progress) -> Measured:
@@ -374,14 +385,9 @@ def _throughput(load: Load, began: float, outcomes: list[Outcome], sampler: Samp
 
 
 def _latency(load: Load, rate: float, timestamps: list[int], outcomes: list[Outcome], sampler: Sampler) -> Latency:
-    ends: dict[int, int] = {}
-    for outcome in outcomes:
-        place = load.first_reports.get((outcome.user_id, outcome.object_id))
-        if place is not None:
-            ends[place] = max(ends.get(place, 0), outcome.timestamp)
-    taken = [end - timestamps[place] for place, end in ends.items()]
-    last = max(ends.values(), default=timestamps[-1]) / 1000
-    return Latency(len(timestamps), rate, taken, _cpu(sampler.series, timestamps[0] / 1000, last))
+    ended = max((outcome.timestamp for outcome in outcomes), default=timestamps[-1])
+    cpu = _cpu(sampler.series, timestamps[0] / 1000, ended / 1000)
+    return Latency(len(timestamps), rate, latencies(load, timestamps, outcomes), cpu)
 
 
 def _cpu(series: Mapping[str, Series], begin: float, end: float) -> dict[str, float]:
@@ -389,14 +395,11 @@ def _cpu(series: Mapping[str, Series], begin: float, end: float) -> dict[str, fl
 
 
 def _stages(bench: _Bench, plan: Plan, name: str, functions: bool) -> StageProfile:
-    from pipelines import flink, jobs  # noqa: PLC0415 - Beam is not needed before, and a large heap slows all down
-    from pipelines.settings import load as loaded  # noqa: PLC0415
-
     with tempfile.TemporaryDirectory() as directory:
         configuration = Path(directory) / "settings.json"
         configuration.write_bytes(orjson.dumps(bench.settings))
         job = jobs.load(JOB)
-        settings = loaded(job.Settings, [configuration], [], {}, job_name=JOB).settings
+        settings = load_settings(job.Settings, [configuration], [], {}, job_name=JOB).settings
     warm_up = bench.load(f"{name}-warm-up", _resized(plan.shape, WARM_UP_EVENTS))
     load = bench.load(name, _resized(plan.shape, plan.profile_events))
     batch = plan.batch_size or int(flink.DEFAULTS["max_bundle_size"])

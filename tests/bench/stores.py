@@ -48,7 +48,7 @@ class Compared:
     def note_all(self, what: str, wanted: dict[Any, Any], found: dict[Any, Any]) -> None:
         """Each entry of either is one thing."""
         for key in [*wanted, *(key for key in found if key not in wanted)]:
-            self.note(f"{what} {key}", wanted.get(key), found.get(key))
+            self.note(f"{what} {key}".strip(), wanted.get(key), found.get(key))
 
 
 @contextmanager
