@@ -1,0 +1,68 @@
+"""The counters of a job on Flink, as Flink's REST interface has them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+
+from schemas.counters import COUNTERS
+
+TIMEOUT_SECONDS = 10
+
+# While a job runs, each task has its counters as metrics. When it ended, what Beam counted is in an accumulator.
+_ACCUMULATOR = "__metricscontainers"
+_USER_COUNTER = "beam:metric:user:sum_int64:v1"
+# metrics are asked for by name in the address, and their names are long
+_NAMES_AT_ONCE = 20
+
+
+def counters(flink: str, job_id: str, job_name: str) -> dict[str, int]:
+    """The counters of ``job_name`` (the names of its spec's §7, 0 for what was not counted yet).
+
+    ``flink`` is the address of the REST interface, host:port. What a running job counted is known there after a moment
+    (metrics.fetcher.update-interval), and begins anew when the job is restarted. Raises requests.RequestException.
+    spec: core §11
+    """
+    counted = dict.fromkeys(COUNTERS.get(job_name, ()), 0)
+    job = _get(f"http://{flink}/jobs/{job_id}")
+    if job["state"] in ("CANCELED", "FAILED", "FINISHED"):
+        found = _accumulated(_get(f"http://{flink}/jobs/{job_id}/accumulators"), job_name)
+    else:
+        found = _measured(f"http://{flink}/jobs/{job_id}/vertices", [v["id"] for v in job["vertices"]], job_name)
+    for name, number in found:
+        counted[name] = counted.get(name, 0) + number
+    return counted
+
+
+def _measured(vertices: str, ids: list[str], job_name: str) -> Iterator[tuple[str, int]]:
+    """Of each task: its number, the operator, the namespace and the name of the counter make the metric's name."""
+    for vertex in ids:
+        address = f"{vertices}/{vertex}/metrics"
+        there = [metric["id"] for metric in _get(address) if f".{job_name}_" in metric["id"]]
+        for start in range(0, len(there), _NAMES_AT_ONCE):
+            for metric in _get(address, get=",".join(there[start : start + _NAMES_AT_ONCE])):
+                yield metric["id"].rpartition(f".{job_name}_")[2], int(metric["value"])
+
+
+def _accumulated(accumulators: dict[str, Any], job_name: str) -> Iterator[tuple[str, int]]:
+    for accumulator in accumulators["user-task-accumulators"]:
+        if accumulator["name"] == _ACCUMULATOR:
+            for info in json.loads(accumulator["value"])["metrics"].get("attempted", ()):
+                labels = info.get("labels", {})
+                if info["urn"] == _USER_COUNTER and labels.get("NAMESPACE") == job_name:
+                    yield labels["NAME"], _number(info.get("payload", ""))
+
+
+def _number(payload: str) -> int:
+    """An integer of variable length: seven bits to a byte, the lowest first."""
+    return sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(base64.b64decode(payload)))
+
+
+def _get(address: str, **parameters: str) -> Any:
+    answer = requests.get(address, parameters, timeout=TIMEOUT_SECONDS)
+    answer.raise_for_status()
+    return answer.json()
