@@ -60,6 +60,12 @@ class Cassandra:
         return one_per_process(self, lambda: CassandraTables(self))
 
 
+class _Connection(Cluster.connection_class):  # type: ignore[misc]
+    """Reads an answer of some hundred rows in one piece, not in many."""
+
+    in_buffer_size = 65_536
+
+
 class _Away(Exception):
     """The server, or the way to it, failed; the statement may be tried again."""
 
@@ -118,6 +124,7 @@ class CassandraTables:
             cluster = Cluster(
                 [recipe.host],
                 port=recipe.port,
+                connection_class=_Connection,
                 protocol_version=PROTOCOL_VERSION,
                 execution_profiles={EXEC_PROFILE_DEFAULT: profile},
                 auth_provider=PlainTextAuthProvider(recipe.username, recipe.password) if recipe.username else None,

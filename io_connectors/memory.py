@@ -149,11 +149,17 @@ class MemoryTables(_Twin):
                 for _, row in sorted(found.rows.items(), key=lambda item: repr(item[0]))
             ]
 
+    def insert(self, table: str, *rows: Row) -> None:
+        """What another service wrote with INSERT: a row that exists even if it holds nothing beside its key."""
+        with self._lock:
+            for row in rows:
+                self._table(table).insert(row)
+
     def clear(self) -> None:
         """Remove all rows, and forget what was asked."""
         with self._lock:
             for table in self._tables.values():
-                table.rows.clear()
+                table.clear()
             self.operations.clear()
 
     def _table(self, name: str) -> MemoryTable:

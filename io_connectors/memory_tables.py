@@ -26,6 +26,7 @@ class MemoryTable:
     def __init__(self, schema: Table, types: Mapping[str, Mapping[str, str]]) -> None:
         self.schema = schema
         self.rows: dict[Key, Row] = {}
+        self._inserted: set[Key] = set()
         self._key = (*schema.partition_key, *schema.clustering_key)
         self._fits = {column: _fit(cql_type, schema.keyspace, types) for column, cql_type in schema.columns.items()}
 
@@ -59,11 +60,28 @@ class MemoryTable:
         return key, row
 
     def put(self, key: Key, row: Row) -> None:
-        """Keep the row; one that holds nothing beside its key does not exist."""
-        if any(value is not None for column, value in row.items() if column not in self._key):
+        """Keep the row; one that holds nothing beside its key exists only when it was inserted."""
+        if key in self._inserted or any(value is not None for column, value in row.items() if column not in self._key):
             self.rows[key] = row
         else:
             self.rows.pop(key, None)
+
+    def insert(self, row: Row) -> None:
+        """Put a row as INSERT does: its key alone makes it exist."""
+        keys = {column: value for column, value in row.items() if column.lower() in self._key}
+        others = {column: value for column, value in row.items() if column.lower() not in self._key}
+        key = self._full_key(keys)
+        self._inserted.add(key)
+        if others:
+            _, found = self.updated(Update("", keys, others), {})
+            self.put(key, found)
+        else:
+            self.rows.setdefault(key, dict(zip(self._key, key, strict=True)))
+
+    def clear(self) -> None:
+        """Remove all rows."""
+        self.rows.clear()
+        self._inserted.clear()
 
     # --- keys
 

@@ -1,0 +1,116 @@
+"""Each store twice: its twin in memory, and the real server of the local stack."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import redis
+from cassandra.cluster import Cluster
+
+from deploy.local.stack import Stack
+from io_connectors.cassandra import Cassandra
+from io_connectors.memory import MemoryCassandra, MemoryRedis
+from io_connectors.redis import Redis
+from schemas.cassandra import create_statements
+from transforms.stores import KeyValues, Refused, Row, Select, Tables, Update
+
+REAL = pytest.param("real", marks=pytest.mark.stack)
+DATABASE = 11
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Tables in a keyspace of their own, so that nothing of a test meets what else is in the server."""
+
+    tables: Tables
+    keyspace: str
+
+    def select(self, selects: Sequence[Select]) -> list[list[Row] | Refused]:
+        return self.tables.select([replace(select, table=self._moved(select.table)) for select in selects])
+
+    def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
+        return self.tables.write(
+            [[replace(update, table=self._moved(update.table)) for update in batch] for batch in batches]
+        )
+
+    def _moved(self, table: str) -> str:
+        return table.replace("sunbird_courses.", f"{self.keyspace}.")
+
+
+@pytest.fixture(scope="session")
+def cassandra(stack_of: Callable[..., Stack]) -> Cassandra:
+    """The recipe of the stack's Cassandra."""
+    settings = stack_of("cassandra").environment()
+    return Cassandra(settings["lms-cassandra.host"], settings["lms-cassandra.port"])
+
+
+@pytest.fixture(scope="session")
+def keyspace(cassandra: Cassandra) -> Iterator[str]:
+    """A keyspace of the stack's Cassandra with the tables of sunbird_courses, for this session."""
+    name = f"contract_{uuid.uuid4().hex[:12]}"
+    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=20)
+    session = cluster.connect()
+    for statement in create_statements("dev"):
+        if "sunbird_courses" in statement:
+            session.execute(statement.replace("sunbird_courses", name), timeout=60)
+    yield name
+    session.execute(f"DROP KEYSPACE {name}", timeout=60)
+    cluster.shutdown()
+
+
+@pytest.fixture(params=["twin", REAL])
+def tables(request: pytest.FixtureRequest) -> Tables:
+    """Cassandra; a test uses ids of its own (fixture ``user``)."""
+    if request.param == "twin":
+        return MemoryCassandra(f"contract-{request.node.name}").open()
+    return Moved(request.getfixturevalue("cassandra").open(), request.getfixturevalue("keyspace"))
+
+
+@pytest.fixture
+def user() -> str:
+    """A learner that no other test has."""
+    return f"learner-{uuid.uuid4()}"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A Redis database and what a test asks of it behind the interface's back."""
+
+    store: KeyValues
+    type_of: Callable[[str], str]
+    time_to_live: Callable[[str], float | None]
+
+
+@pytest.fixture(scope="session")
+def redis_recipe(stack_of: Callable[..., Stack]) -> Redis:
+    """The recipe of a database of the stack's Redis that no job uses."""
+    settings = stack_of("redis").environment()
+    return Redis(settings["redis.host"], settings["redis.port"], DATABASE)
+
+
+@pytest.fixture(params=["twin", REAL])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """Redis, empty at the beginning of each test."""
+    if request.param == "twin":
+        twin = MemoryRedis(f"contract-{request.node.name}", 0).open()
+        yield Database(twin, twin.type_of, twin.time_to_live)
+        return
+    recipe = request.getfixturevalue("redis_recipe")
+    client = redis.Redis(recipe.host, recipe.port, recipe.database, decode_responses=True)
+    client.flushdb()
+
+    def time_to_live(key: str) -> float | None:
+        left = client.ttl(key)
+        return None if left < 0 else float(left)
+
+    yield Database(recipe.open(), client.type, time_to_live)
+    client.flushdb()
+    client.close()
+
+
+@pytest.fixture
+def store(database: Database) -> KeyValues:
+    return database.store
