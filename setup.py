@@ -40,6 +40,8 @@ setup(
         "rich==15.0.0",
         "tenacity==9.2.1",
         "typer==0.29.2",
+        # fresh ids for every event, ten times faster than the standard library's
+        "uuid-utils==1.2.0",
     ],
     extras_require={
         # the Redis server of the local stack, where Debian's package is not installed

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-import uuid
+
+import uuid_utils
 
 
 def epoch_millis() -> int:
@@ -13,4 +14,4 @@ def epoch_millis() -> int:
 
 def new_uuid() -> str:
     """A fresh random UUID, version 4."""
-    return str(uuid.uuid4())
+    return str(uuid_utils.uuid4())

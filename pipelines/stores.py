@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from io_connectors.http import Http
-from io_connectors.redis import Redis
-from io_connectors.services import SearchService
 from pydantic import SecretStr
 
 from io_connectors.cassandra import Cassandra
+from io_connectors.http import Http
+from io_connectors.redis import Redis
+from io_connectors.services import SearchService
 from pipelines.settings import CassandraSettings, DedupRedisSettings, DpRedisSettings, RedisSettings
 
 

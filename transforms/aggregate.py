@@ -5,12 +5,12 @@ Pure functions over plain values, shared by every job that computes progress.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from transforms.consumption import COMPLETED
 
-__all__ = ["COMPLETE", "NOT_CONSUMED", "START", "Consumed", "completed", "consume", "count_done"]
+__all__ = ["COMPLETE", "NOT_CONSUMED", "START", "Consumed", "completed", "consume"]
 
 START = "start"
 COMPLETE = "complete"
@@ -31,6 +31,14 @@ class Consumed(NamedTuple):
 
 NOT_CONSUMED = Consumed(0, 0, 0)
 
+# (not viewed before, not completed before) -> what happens for the first time, in the order it is told
+_FIRST_TIMES = {
+    (False, False): (),
+    (False, True): (COMPLETE,),
+    (True, False): (START,),
+    (True, True): (START, COMPLETE),
+}
+
 
 def consume(before: Consumed, times: int) -> tuple[Consumed, tuple[str, ...]]:
     """The record after ``times`` completions, and what happened for the first time: START, COMPLETE, both or none.
@@ -38,17 +46,9 @@ def consume(before: Consumed, times: int) -> tuple[Consumed, tuple[str, ...]]:
     spec: activity-aggregate-updater §3.4
     """
     after = Consumed(max(COMPLETED, before.status), before.view_count + times, before.completed_count + times)
-    first = tuple(
-        action for action, count in ((START, before.view_count), (COMPLETE, before.completed_count)) if count == 0
-    )
-    return after, first
+    return after, _FIRST_TIMES[before.view_count == 0, before.completed_count == 0]
 
 
-def completed(contents: Mapping[str, Consumed]) -> set[str]:
-    """The contents whose status is exactly 2. spec: activity-aggregate-updater §3.4"""
-    return {content for content, consumed in contents.items() if consumed.status == COMPLETED}
-
-
-def count_done(leaf_nodes: Set[str], optional_nodes: Set[str], completed_contents: Collection[str]) -> int:
-    """How many required leaf nodes are completed. spec: activity-aggregate-updater §3.5, §3.6"""
-    return sum(1 for content in completed_contents if content in leaf_nodes and content not in optional_nodes)
+def completed(statuses: Mapping[str, int]) -> set[str]:
+    """The contents (content -> status) whose status is exactly 2. spec: activity-aggregate-updater §3.4"""
+    return {content for content, status in statuses.items() if status == COMPLETED}

@@ -16,13 +16,17 @@ import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
-from apache_beam.transforms.window import GlobalWindows
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.stores import StoreUnavailable
 
 __all__ = ["KeyedBatch", "shard_of"]
 
 _log = logging.getLogger(__name__)
+
+_GLOBALLY = (GlobalWindow(),)
 
 
 def shard_of(owner: str, shards: int) -> bytes:
@@ -70,7 +74,9 @@ class KeyedBatch(beam.DoFn):
         return self._flush()
 
     def finish_bundle(self) -> Iterable[TaggedOutput]:
-        return [TaggedOutput(output.tag, GlobalWindows.windowed_value(output.value)) for output in self._flush()]
+        return [
+            TaggedOutput(output.tag, WindowedValue(output.value, MIN_TIMESTAMP, _GLOBALLY)) for output in self._flush()
+        ]
 
     def _flush(self) -> list[TaggedOutput]:
         payloads, self._waiting = self._waiting, []

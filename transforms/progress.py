@@ -8,16 +8,26 @@ written and read again, so a batch of any size reads once and writes once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
 
-from transforms.aggregate import NOT_CONSUMED, Consumed, completed, consume, count_done
+from transforms.aggregate import NOT_CONSUMED, Consumed, completed, consume
 from transforms.consumption import COMPLETED, Enrolment
 
-__all__ = ["Delivery", "EnrolmentState", "Outcome", "Plan", "PlannedContent", "Relations", "Rules", "advance"]
+__all__ = [
+    "Delivery",
+    "EnrolmentState",
+    "Outcome",
+    "Plan",
+    "PlannedContent",
+    "Relations",
+    "Rules",
+    "advance",
+    "aggregates",
+]
 
 IN_PROGRESS = 1
 RETIRED = "Retired"
@@ -83,18 +93,20 @@ class Relations:
     leaf_nodes: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     optional_nodes: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     ancestors: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    _required: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
-    def done(self, course_id: str, collection_id: str, contents: set[str]) -> int:
+    def required(self, course_id: str, collection_id: str) -> frozenset[str]:
+        """The leaf nodes of a collection that are not optional. spec: activity-aggregate-updater §3.5, §3.6"""
         key = (course_id, collection_id)
-        return count_done(self.leaf_nodes.get(key, NO_MEMBERS), self.optional_nodes.get(key, NO_MEMBERS), contents)
+        found = self._required.get(key)
+        if found is None:
+            leaf_nodes = self.leaf_nodes.get(key, NO_MEMBERS)
+            found = self._required[key] = leaf_nodes - self.optional_nodes.get(key, NO_MEMBERS)
+        return found
 
-    def required(self, course_id: str) -> int:
-        key = (course_id, course_id)
-        return len(self.leaf_nodes[key] - self.optional_nodes.get(key, NO_MEMBERS))
-
-    def units(self, course_id: str, contents: Mapping[str, Any]) -> set[str]:
+    def units(self, course_id: str, contents: Iterable[str]) -> set[str]:
         """The units above any of the contents, at every level, that have leaf nodes. spec §3.6, §8.7"""
-        above = {unit for content in contents for unit in self.ancestors.get((course_id, content), NO_MEMBERS)}
+        above = set().union(*(self.ancestors.get((course_id, content), NO_MEMBERS) for content in contents))
         return {unit for unit in above if unit != course_id and self.leaf_nodes.get((course_id, unit))}
 
 
@@ -103,16 +115,16 @@ class EnrolmentState:
     """What the tables hold of one enrolment, and what has to be written to them.
 
     ``rows``: content -> consumption. ``status`` is None without an enrolment row; ``completed_on`` in epoch ms.
-    ``counted``, ``aggregates`` (activity -> completed count) and ``change`` (columns of the enrolment row) hold
-    absolute values: only the last of each needs to be written.
+    ``counted`` (content -> counts), ``merged`` (content -> status, as the last unit of work saw it) and ``change``
+    (columns of the enrolment row) hold absolute values, so only the last of each needs to be written.
     """
 
     enrolment: Enrolment
     rows: dict[str, Consumed] = field(default_factory=dict)
     status: int | None = None
     completed_on: int | None = None
-    counted: dict[str, Consumed] = field(default_factory=dict)
-    aggregates: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, PlannedContent] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
     change: dict[str, Any] = field(default_factory=dict)
 
 
@@ -142,73 +154,69 @@ def advance(
     """Apply one unit of work to an enrolment: change ``state``, fill each delivery's plan, say what follows.
 
     ``deliveries`` have at least one content between them. ``collection_status`` is asked only for a course without
-    leaf nodes. ``now`` in epoch milliseconds. spec: activity-aggregate-updater §3.4-§3.10
+    leaf nodes. ``now`` in epoch milliseconds. spec: activity-aggregate-updater §3.4, §3.5, §3.9, §3.10
     """
     course_id = state.enrolment.course_id
-    contents, planned, outcome = _merge(state, deliveries)
+    planned = _plan(state, deliveries)
+    merged = {content: consumed.status for content, consumed in state.rows.items()}
+    merged.update((content, max(COMPLETED, merged.get(content, 0))) for content in planned)
+    outcome = Outcome()
     has_leaf_nodes = bool(relations.leaf_nodes.get((course_id, course_id)))
     if not has_leaf_nodes:
-        outcome.failed = _failed_consumption(state.enrolment, contents, planned)
+        outcome.failed = _failed_consumption(state, merged, planned)
         outcome.store_checksums = False
         outcome.retired = collection_status(course_id) == RETIRED
         if not outcome.retired:
-            outcome.first_times = []
             return outcome
 
     for delivery in deliveries:
         delivery.plan.contents = {content: planned[content] for content in delivery.contents}
     for content, plan in planned.items():
-        state.counted[content] = Consumed(COMPLETED, plan.view_count, plan.completed_count)
+        outcome.first_times += [(content, action) for action in plan.actions]
         # The counters' write makes the row when it is missing, and leaves the status to the LMS (spec §3.7).
         status = state.rows[content].status if content in state.rows else IN_PROGRESS
         state.rows[content] = Consumed(status, plan.view_count, plan.completed_count)
-
-    done_contents = completed(contents)
+    state.counted.update(planned)
+    state.merged = merged
     if has_leaf_nodes:
-        done = relations.done(course_id, course_id, done_contents)
-        state.aggregates[course_id] = done
-        complete = done >= relations.required(course_id)
-        _advance_enrolment(state, deliveries[-1], outcome, contents, done, complete, rules, now)
-    if rules.unit_aggregates:
-        for unit in relations.units(course_id, contents):
-            state.aggregates[unit] = relations.done(course_id, unit, done_contents)
+        _advance_enrolment(state, deliveries[-1], outcome, relations, rules, now)
     return outcome
 
 
-def _merge(
-    state: EnrolmentState, deliveries: list[Delivery]
-) -> tuple[dict[str, Consumed], dict[str, PlannedContent], Outcome]:
-    """The merged map of the enrolment, what happens to each content of the input, and the first times."""
-    contents = dict(state.rows)
-    planned: dict[str, PlannedContent] = {}
-    outcome = Outcome()
-    times: Counter[str] = Counter()
-    earlier: dict[str, PlannedContent] = {}
-    for delivery in deliveries:
-        times.update(delivery.contents)
-        if delivery.earlier:
-            earlier.update(delivery.earlier.contents)
+def aggregates(state: EnrolmentState, relations: Relations, rules: Rules) -> dict[str, int]:
+    """How much of the course and of each unit touched is done, by the id of the course or unit.
+
+    Those that an earlier unit of work touched are touched by the last one, too: contents only join the merged map.
+    spec: activity-aggregate-updater §3.5, §3.6
+    """
+    course_id = state.enrolment.course_id
+    collections = relations.units(course_id, state.merged) if rules.unit_aggregates else set()
+    if relations.leaf_nodes.get((course_id, course_id)):
+        collections.add(course_id)
+    done = completed(state.merged)
+    return {collection: len(relations.required(course_id, collection) & done) for collection in collections}
+
+
+def _plan(state: EnrolmentState, deliveries: list[Delivery]) -> dict[str, PlannedContent]:
+    """What happens to each content of the input: what it did when it was delivered before, else what it adds."""
+    times = deliveries[0].contents
+    if len(deliveries) > 1:
+        times = sum((delivery.contents for delivery in deliveries), Counter[str]())
+    earlier = {c: plan for delivery in deliveries if delivery.earlier for c, plan in delivery.earlier.contents.items()}
+    planned = {}
     for content, count in times.items():
-        after, first = consume(state.rows.get(content, NOT_CONSUMED), count)
         repeated = earlier.get(content)
-        plan = repeated or PlannedContent(after.view_count, after.completed_count, first)
-        contents[content] = Consumed(after.status, plan.view_count, plan.completed_count)
-        planned[content] = plan
-        outcome.first_times.extend((content, action) for action in plan.actions)
-    return contents, planned, outcome
+        if repeated is None:
+            after, first = consume(state.rows.get(content, NOT_CONSUMED), count)
+            repeated = PlannedContent(after.view_count, after.completed_count, first)
+        planned[content] = repeated
+    return planned
 
 
 def _advance_enrolment(
-    state: EnrolmentState,
-    last: Delivery,
-    outcome: Outcome,
-    contents: dict[str, Consumed],
-    done: int,
-    complete: bool,
-    rules: Rules,
-    now: int,
+    state: EnrolmentState, last: Delivery, outcome: Outcome, relations: Relations, rules: Rules, now: int
 ) -> None:
-    """Update the enrolment row, when there is one that may change. spec: activity-aggregate-updater §3.9"""
+    """Update the enrolment row, when there is one that may change. spec: activity-aggregate-updater §3.5, §3.9"""
     if state.status is None:
         return
     is_completed = state.status == COMPLETED
@@ -218,36 +226,31 @@ def _advance_enrolment(
         last.plan.completed_on = state.completed_on if outcome.completes else None
     if is_completed and rules.skip_completed_enrolments:
         return
-    state.change["progress"] = done
-    state.change["contentstatus"] = {content: consumed.status for content, consumed in contents.items()}
-    state.change["datetime"] = now
-    if complete:
-        state.change["status"] = state.status = COMPLETED
-        state.change["completedon"] = state.completed_on = last.plan.completed_on = now
+    required = relations.required(state.enrolment.course_id, state.enrolment.course_id)
+    done = len(required & completed(state.merged))
+    state.change |= {"progress": done, "contentstatus": state.merged, "datetime": now}
+    if done >= len(required):
+        state.change |= {"status": COMPLETED, "completedon": now}
+        state.status, state.completed_on, last.plan.completed_on = COMPLETED, now, now
         outcome.completes = True
     elif not is_completed:
         state.change["status"] = state.status = IN_PROGRESS
 
 
-def _failed_consumption(
-    enrolment: Enrolment, contents: dict[str, Consumed], planned: dict[str, PlannedContent]
-) -> bytes:
+def _failed_consumption(state: EnrolmentState, merged: dict[str, int], planned: dict[str, PlannedContent]) -> bytes:
     """The failed topic's record for a course without leaf nodes. spec: activity-aggregate-updater §3.5.1"""
-    return orjson.dumps(
-        {
-            "userId": enrolment.user_id,
-            "batchId": enrolment.batch_id,
-            "courseId": enrolment.course_id,
-            "contents": {
-                content: {
-                    "contentId": content,
-                    "status": consumed.status,
-                    "completedCount": consumed.completed_count,
-                    "viewCount": consumed.view_count,
-                    "fromInput": content in planned,
-                    "eventsFor": planned[content].actions if content in planned else (),
-                }
-                for content, consumed in contents.items()
-            },
+    user_id, course_id, batch_id = state.enrolment
+
+    def describe(content: str, status: int) -> dict[str, Any]:
+        counts = planned.get(content) or state.rows[content]
+        return {
+            "contentId": content,
+            "status": status,
+            "completedCount": counts.completed_count,
+            "viewCount": counts.view_count,
+            "fromInput": content in planned,
+            "eventsFor": planned[content].actions if content in planned else (),
         }
-    )
+
+    contents = {content: describe(content, status) for content, status in merged.items()}
+    return orjson.dumps({"userId": user_id, "batchId": batch_id, "courseId": course_id, "contents": contents})

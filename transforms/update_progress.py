@@ -24,7 +24,7 @@ from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import parse_object
 from transforms.dedup import checksum
 from transforms.keyed_batch import KeyedBatch
-from transforms.progress import Delivery, EnrolmentState, Outcome, Plan, Relations, Rules, advance
+from transforms.progress import Delivery, EnrolmentState, Outcome, Plan, Relations, Rules, advance, aggregates
 from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Row, Select, Tables, Update
 
 __all__ = ["AUDIT", "CERTIFICATE", "ProgressStores", "ProgressTables", "UpdateProgress"]
@@ -65,6 +65,7 @@ class _Group:
     """The part of a unit of work that belongs to one enrolment."""
 
     enrolment: Enrolment
+    checksums: dict[str, str] = field(default_factory=dict)
     works: list[Work] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     said_again: list[tuple[str, str]] = field(default_factory=list)
@@ -139,7 +140,7 @@ class UpdateProgress(KeyedBatch):
         self._read_relations(relations, to_advance, states)
         self._advance(to_advance, states, refused, relations, now)
         self._store_plans(to_advance, refused)
-        self._write(states, refused, now)
+        self._write(states, refused, relations, now)
         self._store_checksums(to_advance, refused)
         outputs = [output for group in groups for output in self._outputs(group, refused, now)]
         for name, times in self._counts.items():
@@ -162,6 +163,8 @@ class UpdateProgress(KeyedBatch):
                 group = by_enrolment.setdefault(enrolment, _Group(enrolment))
                 group.works.append(work)
                 group.deliveries.append(Delivery(work.delivery, Counter(work.consumption.contents)))
+                if self._dedup is not None:
+                    group.checksums |= {c: checksum(enrolment, c) for c in work.consumption.contents}
             groups.extend(by_enrolment.values())
         return groups
 
@@ -171,7 +174,7 @@ class UpdateProgress(KeyedBatch):
             return set()
         deliveries = [d for group in groups for d in group.deliveries if d.name]
         plans = [_plan_key(delivery) for delivery in deliveries]
-        checksums = list({checksum(g.enrolment, c) for g in groups for d in g.deliveries for c in d.contents})
+        checksums = list({key for group in groups for key in group.checksums.values()})
         values = self._dedup.get(plans + checksums)
         for delivery, text in zip(deliveries, values, strict=False):
             if text:
@@ -181,7 +184,7 @@ class UpdateProgress(KeyedBatch):
     def _is_new(self, group: _Group, seen: set[str]) -> bool:
         if self._dedup is None:
             return True
-        return any(checksum(group.enrolment, c) not in seen for d in group.deliveries for c in d.contents)
+        return not seen.issuperset(group.checksums.values())
 
     def _drop_seen(self, group: _Group, seen: set[str], relations: Relations) -> None:
         """Leave only new contents in a group's deliveries, each once; what the batch will store counts as seen."""
@@ -193,7 +196,7 @@ class UpdateProgress(KeyedBatch):
         for delivery in group.deliveries:
             left: Counter[str] = Counter()
             for content in delivery.contents:
-                key = checksum(group.enrolment, content)
+                key = group.checksums[content]
                 if key not in seen and key not in in_unit:
                     in_unit.add(key)
                     left[content] = 1
@@ -346,14 +349,24 @@ class UpdateProgress(KeyedBatch):
         if plans:
             self._dedup.set(plans, self._plan_expiry)
 
-    def _write(self, states: dict[Enrolment, EnrolmentState], refused: dict[Enrolment, Refused], now: int) -> None:
+    def _write(
+        self,
+        states: dict[Enrolment, EnrolmentState],
+        refused: dict[Enrolment, Refused],
+        relations: Relations,
+        now: int,
+    ) -> None:
         """Write what changed, one step after the other; the enrolment comes last. spec §3.7, §3.8, §3.9, §8.9"""
-        for updates_of in (self._consumption_updates, self._aggregate_updates, self._enrolment_updates):
+        for updates_of in (
+            self._consumption_updates,
+            lambda state: self._aggregate_updates(state, relations, now),
+            self._enrolment_updates,
+        ):
             batches: list[tuple[Enrolment, Sequence[Update]]] = [
                 (enrolment, batch)
                 for enrolment, state in states.items()
                 if enrolment not in refused
-                for batch in _cut(updates_of(state, now), self._statements_per_batch)
+                for batch in _cut(updates_of(state), self._statements_per_batch)
             ]
             self._counts["db-update-count"] += len(batches)
             results = self._tables.write([batch for _, batch in batches])
@@ -361,7 +374,7 @@ class UpdateProgress(KeyedBatch):
                 if result is not None:
                     refused.setdefault(enrolment, result)
 
-    def _consumption_updates(self, state: EnrolmentState, now: int) -> list[Update]:
+    def _consumption_updates(self, state: EnrolmentState) -> list[Update]:
         user_id, course_id, batch_id = state.enrolment
         return [
             Update(
@@ -372,7 +385,7 @@ class UpdateProgress(KeyedBatch):
             for content, counted in state.counted.items()
         ]
 
-    def _aggregate_updates(self, state: EnrolmentState, now: int) -> list[Update]:
+    def _aggregate_updates(self, state: EnrolmentState, relations: Relations, now: int) -> list[Update]:
         user_id, _, batch_id = state.enrolment
         return [
             Update(
@@ -385,10 +398,10 @@ class UpdateProgress(KeyedBatch):
                 },
                 add={"aggregates": {"completedCount": float(done)}, "agg_last_updated": {"completedCount": now}},
             )
-            for activity_id, done in state.aggregates.items()
+            for activity_id, done in aggregates(state, relations, self._rules).items()
         ]
 
-    def _enrolment_updates(self, state: EnrolmentState, now: int) -> list[Update]:
+    def _enrolment_updates(self, state: EnrolmentState) -> list[Update]:
         if not state.change:
             return []
         user_id, course_id, batch_id = state.enrolment
@@ -400,7 +413,7 @@ class UpdateProgress(KeyedBatch):
         if self._dedup is None:
             return
         checksums = {
-            checksum(group.enrolment, content): ""
+            group.checksums[content]: ""
             for group in groups
             if group.outcome.store_checksums and group.enrolment not in refused
             for delivery in group.deliveries

@@ -111,7 +111,7 @@ class UpdateRelationCache(KeyedBatch):
     def refuse(self, payload: bytes, error: Exception) -> list[TaggedOutput]:
         """This job has no failed topic: an operator repeats the root by an event of action relation-cache-update."""
         expected = isinstance(error, NotAnObject | Refused)
-        _log.error("The tree of %r was not cached: %s", payload.decode(), error, exc_info=not expected)
+        _log.error("The tree of %.200r was not cached: %s", payload.decode(), error, exc_info=not expected)
         count(self._job, "failed-events-count")
         return []
 
@@ -121,7 +121,7 @@ class UpdateRelationCache(KeyedBatch):
         text = answer[0]["hierarchy"] if answer else None
         tree = parse_object(text) if text and not text.isspace() else None
         if not tree:
-            _log.warning("There is no tree of %r", root)
+            _log.warning("There is no tree of %.200r", root)
             count(self._job, "skipped-event-count")
             return
         nodes = flatten(root, tree)

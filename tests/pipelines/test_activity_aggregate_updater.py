@@ -14,8 +14,8 @@ from typing import Any
 import apache_beam as beam
 import orjson
 import pytest
-from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 
+from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 from pipelines import activity_aggregate_updater as job
 from pipelines.channels import MemorySink, MemorySource
 from pipelines.runtime import FailureWithoutSink, refuse_failures_without_sink

@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 
+from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 from schemas import redis_keys
 from tests.pipelines.reference_progress import Reference
 from transforms.consumption import Work, consumption_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,9 @@ from apache_beam.testing.test_pipeline import TestPipeline
 from hypothesis import given
 from hypothesis import strategies as st
 
+from io_connectors.cassandra import Cassandra
 from io_connectors.memory import MemoryCassandra, MemoryRedis
+from io_connectors.redis import Redis
 from pipelines.channels import MemorySource
 from pipelines.relation_cache_updater import NAME, Settings, build
 from schemas.counters import COUNTERS
@@ -26,29 +28,41 @@ from transforms.relation_cache import COLLECTION_MIME_TYPE, flatten, unit_texts
 from transforms.stores import KeyValues, StoreUnavailable, Update
 from transforms.update_relation_cache import RelationCacheStores, UpdateRelationCache
 
+UNUSED_DATABASES = (8, 9)
 TABLE = "dev_hierarchy_store.content_hierarchy"
 Tree = dict[str, Any]
 
 numbers = itertools.count()
 
 
+def twins() -> RelationCacheStores:
+    """Stores in memory that no other test has."""
+    name = f"relation-cache-{next(numbers)}"
+    return RelationCacheStores(MemoryCassandra(name), MemoryRedis(name, 10), MemoryRedis(name, 5))
+
+
 @dataclass
 class Installation:
-    """The twins of one test, and the job upon them."""
+    """The stores of one test, and the job upon them."""
 
-    name: str = field(default_factory=lambda: f"relation-cache-{next(numbers)}")
+    stores: RelationCacheStores = field(default_factory=twins)
+    published: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.stores = RelationCacheStores(
-            MemoryCassandra(self.name), MemoryRedis(self.name, 10), MemoryRedis(self.name, 5)
-        )
         self.relations = self.stores.relations.open()
         self.units = self.stores.units.open()
+
+    def clear(self) -> None:
+        for root in list(self.published):
+            self.publish(root, None)
+        for database in (self.relations, self.units):
+            database.delete(database.scan(""))
 
     def publish(self, root: str, tree: Tree | str | None) -> None:
         text = orjson.dumps(tree).decode() if isinstance(tree, dict) else tree
         update = Update(TABLE, {"identifier": root}, {"hierarchy": text})
         assert self.stores.trees.open().write([[update]]) == [None]
+        self.published.add(root)
 
     def run(self, *values: Any, trees_at_once: int = 16, stores: RelationCacheStores | None = None) -> dict[str, int]:
         """Run the job over the values (dicts as JSON) and give all its counters."""
@@ -75,9 +89,17 @@ class Installation:
         return {key: orjson.loads(text or "") for key, text in zip(keys, self.units.get(keys), strict=True)}
 
 
-@pytest.fixture
-def site() -> Installation:
-    return Installation()
+@pytest.fixture(params=["twins", pytest.param("servers", marks=pytest.mark.stack)])
+def site(request: pytest.FixtureRequest) -> Iterator[Installation]:
+    """Every test on the twins and on the real servers, there in Redis databases that no job uses."""
+    if request.param == "twins":
+        yield Installation()
+        return
+    at = request.getfixturevalue("stack_of")("cassandra", "redis").environment()
+    redis = [Redis(at["redis.host"], at["redis.port"], database) for database in UNUSED_DATABASES]
+    site = Installation(RelationCacheStores(Cassandra(at["lms-cassandra.host"], at["lms-cassandra.port"]), *redis))
+    yield site
+    site.clear()
 
 
 def counters(
@@ -211,18 +233,16 @@ def test_case_06_skipped(site: Installation) -> None:
     assert site.sets() == site.texts() == {}
 
 
-@pytest.mark.parametrize("tree", ["no row", None, "", " \n "], ids=repr)
-def test_case_07_no_tree(site: Installation, tree: str | None) -> None:
-    site.publish("R", EXAMPLE)
-    site.run(event())
+def test_case_07_no_tree(site: Installation) -> None:
     # the draft is never read
-    site.publish("S.img", EXAMPLE)
-    site.relations.replace_sets({"S:S:leafnodes": {"a"}})
-    root = "S" if tree == "no row" else "R"
-    if root == "R":
-        site.publish("R", tree)
+    site.publish("R.img", EXAMPLE)
+    site.publish("null", None)
+    site.publish("empty", "")
+    site.publish("blank", " \n ")
+    roots = ["R", "null", "empty", "blank"]
+    site.relations.replace_sets({leafnodes(root, root): {"a"} for root in roots})
     before = site.sets()
-    assert site.run(event(root)) == counters(1, skipped=1, reads=1)
+    assert site.run(*map(event, roots)) == counters(4, skipped=4, reads=4)
     assert site.sets() == before
 
 
@@ -255,15 +275,15 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
-def test_case_10_broken_tree(site: Installation, text: str) -> None:
-    site.publish("broken", course(leaf("x"), identifier="broken"))
-    site.run(event("broken"))
-    before = site.sets()
-    site.publish("broken", text)
+def test_case_10_broken_tree(site: Installation) -> None:
+    for root, text in BROKEN.items():
+        site.publish(root, text)
+    old = {leafnodes(root, root): {"x"} for root in BROKEN}
+    site.relations.replace_sets(old)
     site.publish("R", EXAMPLE)
-    assert site.run(event("broken"), event()) == counters(2, success=1, failed=1, writes=14)
-    assert site.sets() == before | EXAMPLE_SETS
+    expected = counters(len(BROKEN) + 1, success=1, failed=len(BROKEN), writes=14)
+    assert site.run(*map(event, BROKEN), event()) == expected
+    assert site.sets() == old | EXAMPLE_SETS
 
 
 def test_case_10_the_log_names_the_root_and_not_the_data(site: Installation, caplog: pytest.LogCaptureFixture) -> None:
@@ -318,20 +338,23 @@ def test_text_that_is_no_utf8_is_skipped(site: Installation) -> None:
 ODD_IDS = ["it's", 'a "b"', "a b", "\U0001f600", "a\0b", "a:b", "*", "a*b?c[d]e\\f", "[", "\\", "{a}", " R ", "क"]
 
 
-@pytest.mark.parametrize("root", ODD_IDS, ids=repr)
-def test_odd_ids_are_ids_like_any_other(site: Installation, root: str) -> None:
-    stale = {leafnodes(root, "gone"): {"x"}, optionalnodes(root, root): {"x"}, ancestors(root, "x"): {root}}
-    others = {"R:R:leafnodes": {"x"}, f"{root}x:U:leafnodes": {"x"}, f"{root}:a:b:leafnodes": {"x"}, f"{root}:x": {"x"}}
-    site.relations.replace_sets(stale | others)
-    site.publish(root, course(unit(f"U{root}", leaf(f"a{root}")), identifier=root))
-    assert site.run(event(root)) == counters(1, success=1, writes=2 + 0 + 1 + 1)
-    ours = {
-        leafnodes(root, root): {f"a{root}"},
-        leafnodes(root, f"U{root}"): {f"a{root}"},
-        ancestors(root, f"a{root}"): {root, f"U{root}"},
-    }
-    assert site.sets() == others | ours
-    assert set(site.texts()) == {f"U{root}"}
+def test_odd_ids_are_ids_like_any_other(site: Installation) -> None:
+    expected: dict[str, set[str]] = {"R:R:leafnodes": {"x"}}
+    for root in ODD_IDS:
+        stale = {leafnodes(root, "gone"): {"x"}, optionalnodes(root, root): {"x"}, ancestors(root, "x"): {root}}
+        others = {f"{root}x:U:leafnodes": {"x"}, f"{root}:c:d:leafnodes": {"x"}, f"{root}:x": {"x"}}
+        site.relations.replace_sets(stale | others)
+        site.publish(root, course(unit(f"U{root}", leaf(f"a{root}")), identifier=root))
+        expected |= others | {
+            leafnodes(root, root): {f"a{root}"},
+            leafnodes(root, f"U{root}"): {f"a{root}"},
+            ancestors(root, f"a{root}"): {root, f"U{root}"},
+        }
+    site.relations.replace_sets({"R:R:leafnodes": {"x"}})
+    number = len(ODD_IDS)
+    assert site.run(*map(event, ODD_IDS)) == counters(number, success=number, writes=number * (2 + 0 + 1 + 1))
+    assert site.sets() == expected
+    assert set(site.texts()) == {f"U{root}" for root in ODD_IDS}
 
 
 def test_an_empty_tree_is_skipped_and_one_without_children_removes_all_keys(site: Installation) -> None:

@@ -62,7 +62,7 @@ def test_a_bad_payload_is_refused_and_the_others_are_handled():
 
 
 def test_a_store_that_stays_away_fails_the_bundle():
-    with pytest.raises(Exception, match="127.0.0.1:9042"):
+    with pytest.raises(Exception, match=r"127\.0\.0\.1:9042"):
         joined(keyed(b"1", b"away"), 10, [])
 
 
