@@ -53,6 +53,7 @@ setup(
             "pytest-timeout==2.4.0",
             "ruff==0.17.6",
             "types-cachetools==7.0.0.20260713",
+            "types-jsonschema==4.26.0.20261006",
             "types-PyYAML==6.0.12.20261113",
             "types-requests==2.33.0.20261030",
         ],

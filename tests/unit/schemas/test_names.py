@@ -1,0 +1,25 @@
+"""The names that other systems know: Redis keys and counters."""
+
+import pytest
+
+from schemas import redis_keys
+from schemas.counters import COUNTERS
+
+
+def test_the_keys_of_the_relation_cache():
+    """relation-cache-updater §4"""
+    assert redis_keys.leafnodes("R", "R") == "R:R:leafnodes"
+    assert redis_keys.optionalnodes("R", "U2") == "R:U2:optionalnodes"
+    assert redis_keys.ancestors("R", "a") == "R:a:ancestors"
+
+
+@pytest.mark.parametrize("job", sorted(COUNTERS))
+def test_counters_are_in_kebab_case_and_there_once(job):
+    names = COUNTERS[job]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower() and name.endswith("-count") and "_" not in name for name in names)
+
+
+def test_one_counter_is_singular():
+    """relation-cache-updater §7"""
+    assert "skipped-event-count" in COUNTERS["relation-cache-updater"]
