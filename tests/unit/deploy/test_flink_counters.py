@@ -1,0 +1,55 @@
+"""Counters are read from what Flink says of a job that runs, and of one that ended."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from deploy.local import flink_counters
+
+JOB = "relation-cache-updater"
+COUNTER = "beam:metric:user:sum_int64:v1"
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Flink answers to each path, with its parameters."""
+    found: dict[str, Any] = {}
+
+    def get(address: str, **parameters: str) -> Any:
+        path = address.removeprefix("http://flink/jobs/1")
+        return found[f"{path}?{parameters['get']}" if parameters else path]
+
+    monkeypatch.setattr(flink_counters, "_get", get)
+    return found
+
+
+def test_all_tasks_of_a_running_job_are_added_up(answers: dict[str, Any]) -> None:
+    first, second = f"0.[2]A step.{JOB}_total-events-count", f"1.[2]A step.{JOB}_total-events-count"
+    answers[""] = {"state": "RUNNING", "vertices": [{"id": "v1"}, {"id": "v2"}]}
+    answers["/vertices/v1/metrics"] = [{"id": first}, {"id": second}, {"id": "0.numRecordsIn"}]
+    answers[f"/vertices/v1/metrics?{first},{second}"] = [{"id": first, "value": "3"}, {"id": second, "value": "4"}]
+    answers["/vertices/v2/metrics"] = []
+
+    counted = flink_counters.counters("flink", "1", JOB)
+
+    assert counted["total-events-count"] == 7
+    assert counted["success-events-count"] == 0
+
+
+def test_a_job_that_ended_has_an_accumulator(answers: dict[str, Any]) -> None:
+    def info(name: str, payload: str, namespace: str = JOB) -> dict[str, Any]:
+        return {"urn": COUNTER, "payload": payload, "labels": {"NAMESPACE": namespace, "NAME": name}}
+
+    infos = [info("total-events-count", "DA=="), info("cache-write-count", "rAI="), info("elements", "DA==", "sink")]
+    metrics = json.dumps({"metrics": {"attempted": [*infos, {"urn": "beam:metric:element_count:v1"}]}})
+    answers[""] = {"state": "CANCELED", "vertices": []}
+    answers["/accumulators"] = {"user-task-accumulators": [{"name": "__metricscontainers", "value": metrics}]}
+
+    counted = flink_counters.counters("flink", "1", JOB)
+
+    assert counted["total-events-count"] == 12
+    assert counted["cache-write-count"] == 300
+    assert "elements" not in counted
