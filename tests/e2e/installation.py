@@ -1,0 +1,331 @@
+"""A Sunbird installation on the local stack, with an environment of its own: its LMS, its topics, its jobs on Flink.
+
+Everything is named after the environment, so that installations on one stack do not meet. The LMS is played by the
+test; what the jobs left is read from the servers.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+import redis
+import requests
+import yaml
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.query import dict_factory
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from deploy.local import flink_jobs
+from deploy.local.stack import Stack
+
+PROGRESS = "activity-aggregate-updater"
+RELATIONS = "relation-cache-updater"
+
+RELATION_CACHE_DATABASE = 10
+UNITS_DATABASE = 5
+DEDUP_DATABASE = 13
+
+SECONDS = 30
+# the machine may be busy with something else
+HANDLED_SECONDS = 120
+
+
+class Topics(NamedTuple):
+    """The topics of the two jobs."""
+
+    consumption: str
+    published: str
+    audit: str
+    certificates: str
+    failed: str
+
+    @classmethod
+    def of(cls, environment: str) -> Topics:
+        names = ("coursebatch.job.request", "content.postpublish.request", "telemetry.raw")
+        return cls(*(f"{environment}.{n}" for n in (*names, "issue.certificate.request", "activity.agg.failed")))
+
+
+class Written(NamedTuple):
+    """A record that a job wrote."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = orjson.loads(self.value)
+        return parsed
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job on Flink."""
+
+    flink: str
+    name: str
+    id: str
+
+    @property
+    def state(self) -> str:
+        """In Flink's words: RUNNING, RESTARTING, CANCELED …"""
+        return str(self._get("")["state"])
+
+    @property
+    def failures(self) -> list[str]:
+        """What failed since it was submitted, so that Flink had to restart it; the last 16, newest first."""
+        history = self._get("/exceptions")["exceptionHistory"]["entries"]
+        return [entry["exceptionName"] for entry in history]
+
+    @property
+    def restarts(self) -> int | None:
+        """How often Flink has restarted it, as its metric says: up to 10 s old, None while there is none yet."""
+        return next((int(metric["value"]) for metric in self._get("/metrics?get=numRestarts")), None)
+
+    @property
+    def all_tasks_run(self) -> bool:
+        return flink_jobs.is_running(self.flink, self.id)
+
+    def cancel(self) -> None:
+        flink_jobs.cancel(self.flink, self.id)
+
+    def _get(self, path: str) -> Any:
+        answer = requests.get(f"http://{self.flink}/jobs/{self.id}{path}", timeout=SECONDS)
+        answer.raise_for_status()
+        return answer.json()
+
+
+class Installation:
+    """Opened by ``Installation.on``. ``settings`` are what its jobs are configured with."""
+
+    def __init__(self, stack: Stack, environment: str, directory: Path, closing: ExitStack) -> None:
+        found = stack.environment()
+        self.stack = stack
+        self.environment = environment
+        self.hierarchies = f"{found['job.env']}_hierarchy_store"
+        self.topics = Topics.of(environment)
+        self.settings: dict[str, Any] = {
+            **found,
+            "job.env": environment,
+            "kafka.auto.offset.reset": "earliest",
+            "task.checkpointing.interval": 1_000,
+        }
+        self.flink = str(found.get("flink.master", ""))
+        self._directory = directory
+        self._brokers = str(found["kafka.broker-servers"])
+        self._search = str(found["service.search.basePath"])
+        self.session = closing.enter_context(_cassandra(found))
+        self.relation_cache = self._redis(closing, found, RELATION_CACHE_DATABASE)
+        self.units = self._redis(closing, found, UNITS_DATABASE)
+        self.dedup = self._redis(closing, found, DEDUP_DATABASE)
+        closing.enter_context(_topics(self._brokers, self.topics))
+        self._producer = Producer(
+            {
+                "bootstrap.servers": self._brokers,
+                "linger.ms": 5,
+                "message.max.bytes": 5_000_000,
+                "enable.idempotence": True,
+            }
+        )
+        self._reader = Consumer({"bootstrap.servers": self._brokers, "group.id": f"{environment}-test"})
+        closing.callback(self._reader.close)
+        self._read_from: dict[tuple[str, int], int] = {}
+
+    @classmethod
+    @contextmanager
+    def on(cls, stack: Stack, directory: Path) -> Iterator[Installation]:
+        """A new installation on a stack; its topics are deleted in the end."""
+        with ExitStack() as closing:
+            yield cls(stack, f"e{uuid.uuid4().hex[:8]}", directory, closing)
+
+    def name(self, what: str) -> str:
+        """An id that no other installation has."""
+        return f"{what}-{self.environment}"
+
+    # --- its jobs
+
+    def configuration(self, job: str, **more: Any) -> Path:
+        """The configuration file of a job; ``more`` are settings with ``__`` for a dot."""
+        settings = dict(self.settings)
+        if job == RELATIONS:
+            settings["lms-cassandra.keyspace"] = self.hierarchies
+        settings.update({key.replace("__", "."): value for key, value in more.items()})
+        path = self._directory / f"{job}-{uuid.uuid4().hex[:6]}.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        return path
+
+    def command(self, *arguments: str | Path, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run `sunbird-pipelines` with these arguments to its end."""
+        return sunbird_pipelines(*arguments, seconds=seconds)
+
+    @contextmanager
+    def submitted(self, job: str, *beam_options: str, **more: Any) -> Iterator[Callable[[], RunningJob]]:
+        """Submit a job; the function given waits until it runs. Cancelled in the end."""
+        options = ["--config", str(self.configuration(job, **more))]
+        if beam_options:
+            options += ["--", *beam_options]
+        log = self._directory / f"{job}.log"
+        running: list[RunningJob] = []
+        with flink_jobs.submitted(self.flink, job, options, log) as wait:
+
+            def wait_until_running() -> RunningJob:
+                running.append(RunningJob(self.flink, job, wait()))
+                return running[-1]
+
+            try:
+                yield wait_until_running
+            finally:
+                for one in running:
+                    one.cancel()
+
+    def handled(self, job: str, seconds: float = HANDLED_SECONDS) -> None:
+        """Wait until the job's group has committed the end of its topic: all is handled, and its output is written."""
+        topic = self.topics.published if job == RELATIONS else self.topics.consumption
+        eventually(lambda: self.waiting(job) == 0, seconds, lambda: f"{self.waiting(job)} records of {topic} wait")
+
+    def waiting(self, job: str) -> int:
+        """The records of the job's topic that lie behind the committed offsets of its group."""
+        topic = self.topics.published if job == RELATIONS else self.topics.consumption
+        consumer = Consumer({"bootstrap.servers": self._brokers, "group.id": f"{self.environment}-{job}-group"})
+        try:
+            places = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
+            committed = consumer.committed(places, timeout=SECONDS)
+            return sum(self._end(place) - max(place.offset, 0) for place in committed)
+        finally:
+            consumer.close()
+
+    # --- what it sends and what its jobs sent
+
+    def send(self, topic: str, *values: bytes | None, key: bytes | None = None) -> None:
+        """Send values, in this order, and wait until the broker has them."""
+        for value in values:
+            self._producer.produce(topic, value, key, on_delivery=_must_be_delivered)
+            self._producer.poll(0)
+        assert self._producer.flush(SECONDS) == 0
+
+    def consume(self, *events: bytes | None, user: str = "anybody") -> None:
+        """Send consumption events, all to the same partition, and wait until the progress job has handled them."""
+        self.send(self.topics.consumption, *events, key=user.encode())
+        self.handled(PROGRESS)
+
+    def written(self) -> list[Written]:
+        """What the jobs wrote since this was asked last."""
+        found = []
+        for topic in (self.topics.audit, self.topics.certificates, self.topics.failed):
+            for partition in self._partitions(topic):
+                begin = self._read_from.get((topic, partition), 0)
+                end = self._read_from[topic, partition] = self._end(TopicPartition(topic, partition))
+                self._reader.assign([TopicPartition(topic, partition, begin)])
+                while begin < end:
+                    for message in self._reader.consume(num_messages=min(end - begin, 5_000), timeout=1):
+                        if message.error():
+                            raise KafkaException(message.error())
+                        found.append(Written(topic, message.key(), message.value()))
+                        begin = message.offset() + 1
+        return found
+
+    # --- its search service
+
+    def set_status(self, course: str, status: str) -> None:
+        """Let the search service know a course."""
+        answer = requests.put(f"{self._search}/stub/collections/{course}", json={"status": status}, timeout=SECONDS)
+        answer.raise_for_status()
+
+    def searches(self, course: str) -> int:
+        """How often the search service was asked for a course."""
+        calls = requests.get(f"{self._search}/stub/calls", timeout=SECONDS).json()
+        return sum(call["body"]["request"]["filters"]["identifier"] == course for call in calls)
+
+    # --- its tables
+
+    def insert(self, table: str, **columns: Any) -> None:
+        names = ", ".join(columns)
+        places = ", ".join(["%s"] * len(columns))
+        self.session.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", list(columns.values()))  # noqa: S608
+
+    def rows(self, table: str, **key: str) -> list[dict[str, Any]]:
+        where = " AND ".join(f"{name} = %s" for name in key)
+        return list(self.session.execute(f"SELECT * FROM {table} WHERE {where}", list(key.values())))  # noqa: S608
+
+    def row(self, table: str, **key: str) -> dict[str, Any] | None:
+        return next(iter(self.rows(table, **key)), None)
+
+    def _partitions(self, topic: str) -> Sequence[int]:
+        return sorted(self._reader.list_topics(topic, timeout=SECONDS).topics[topic].partitions)
+
+    def _end(self, place: TopicPartition) -> int:
+        return int(self._reader.get_watermark_offsets(place, timeout=SECONDS)[1])
+
+    @staticmethod
+    def _redis(closing: ExitStack, found: Mapping[str, Any], database: int) -> redis.Redis:
+        return closing.enter_context(
+            redis.Redis(
+                found["redis.host"], found["redis.port"], database, socket_timeout=SECONDS, decode_responses=True
+            )
+        )
+
+
+def sunbird_pipelines(*arguments: str | Path, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the command with these arguments to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipelines.command_line", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def eventually(
+    condition: Callable[[], bool], seconds: float, otherwise: Callable[[], object] = lambda: "not in time"
+) -> float:
+    """Wait until the condition holds; the seconds that it took. Fails, saying ``otherwise``, when it does not."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, f"after {seconds:.0f} s: {otherwise()}"
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+def _must_be_delivered(error: object, _: object) -> None:
+    if error is not None:
+        raise AssertionError(f"the broker did not take a record: {error}")
+
+
+@contextmanager
+def _cassandra(found: Mapping[str, Any]) -> Iterator[Session]:
+    profile = ExecutionProfile(request_timeout=SECONDS, row_factory=dict_factory)
+    cluster = Cluster(
+        [found["lms-cassandra.host"]],
+        port=found["lms-cassandra.port"],
+        protocol_version=5,
+        connect_timeout=SECONDS,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+    )
+    try:
+        yield cluster.connect()
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
+def _topics(brokers: str, topics: Topics) -> Iterator[None]:
+    admin = AdminClient({"bootstrap.servers": brokers})
+    wanted = [NewTopic(topic, num_partitions=2, replication_factor=1) for topic in topics]
+    for created in admin.create_topics(wanted, operation_timeout=SECONDS).values():
+        created.result(SECONDS)
+    try:
+        yield
+    finally:
+        for deleted in admin.delete_topics(list(topics), operation_timeout=SECONDS).values():
+            deleted.result(SECONDS)
