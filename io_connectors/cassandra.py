@@ -18,7 +18,7 @@ from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionP
 from cassandra.protocol import ErrorMessage, SyntaxException
 from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedStatement, tuple_factory
 
-from io_connectors.cassandra_values import PROTOCOL_VERSION, UNFIT, Convert, decoder, encoder
+from io_connectors.cassandra_values import PROTOCOL_VERSION, UNFIT, AnswerHandler, Convert, decoder, encoder
 from io_connectors.one_per_process import one_per_process
 from io_connectors.retries import PAUSES, retrying
 from transforms.stores import Refused, Row, Select, StoreUnavailable, Update
@@ -77,6 +77,13 @@ class _Prepared(NamedTuple):
     decoders: tuple[tuple[str, Convert], ...]
 
 
+class _Bound(NamedTuple):
+    """A statement with its values, ready to be sent; ``prepared`` where rows are expected."""
+
+    statement: BoundStatement | BatchStatement
+    prepared: _Prepared | None
+
+
 class CassandraTables:
     """The client (``transforms.stores.Tables``); any number of threads may use it.
 
@@ -89,26 +96,30 @@ class CassandraTables:
         self._recipe = recipe
         self._address = f"Cassandra at {recipe.host}:{recipe.port}"
         self._lock = threading.Lock()
-        self._connected: Session | None = None
-        self._prepared: dict[Any, _Prepared] = {}
+        self._connected: _Statements | None = None
 
     def select(self, selects: Sequence[Select]) -> list[list[Row] | Refused]:
         """Run all selects. A missing column's value is None; a timestamp is a naive datetime in UTC. spec: core §7"""
-        return self._run(selects, self._bind_select)
+        return self._run(selects, _Statements.bind_select)
 
     def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
         """Run each inner list as one unlogged batch; a timestamp may be epoch milliseconds. spec: core §7"""
-        return self._run(batches, self._bind_batch)
+        return self._run(batches, _Statements.bind_batch)
 
     # --- the session
 
-    @property
-    def _session(self) -> Session:
-        if self._connected is None:
-            with self._lock:
-                if self._connected is None:
-                    self._connected = self._connect()
-        return self._connected
+    def _statements(self) -> _Statements:
+        with self._lock:
+            if self._connected is None:
+                self._connected = _Statements(self._connect(), self._address)
+            return self._connected
+
+    def _give_up(self) -> None:
+        """Leave the session whose server stays away; the next call makes a new one."""
+        with self._lock:
+            left, self._connected = self._connected, None
+        if left is not None:
+            left.session.cluster.shutdown()
 
     def _connect(self) -> Session:
         recipe = self._recipe
@@ -135,7 +146,9 @@ class CassandraTables:
                 compression=False,
             )
             try:
-                return cluster.connect()
+                session = cluster.connect()
+                session.client_protocol_handler = AnswerHandler
+                return session
             except Exception:
                 cluster.shutdown()
                 raise
@@ -149,31 +162,37 @@ class CassandraTables:
 
     # --- sending
 
-    def _run(self, requests: Sequence[Request], bind: Callable[[Request], _Bound | Outcome]) -> list[Outcome]:
+    def _run(
+        self, requests: Sequence[Request], bind: Callable[[_Statements, Request], _Bound | Outcome]
+    ) -> list[Outcome]:
         """Bind and send each request; those that failed for no fault of theirs again after a pause."""
         outcomes: list[Any] = [_PENDING] * len(requests)
-        try:
-            for attempt in retrying(self._recipe.retry_pauses, _Away):
-                with attempt:
-                    self._run_once(requests, bind, outcomes)
-        except _Away as error:
-            raise StoreUnavailable(f"{self._address} stays away: {error}") from error
+        if requests:
+            try:
+                retrying(self._recipe.retry_pauses, _Away)(self._run_once, requests, bind, outcomes)
+            except _Away as error:
+                self._give_up()
+                raise StoreUnavailable(f"{self._address} stays away: {error}") from error
         return outcomes
 
     def _run_once(
-        self, requests: Sequence[Request], bind: Callable[[Request], _Bound | Outcome], outcomes: list[Any]
+        self,
+        requests: Sequence[Request],
+        bind: Callable[[_Statements, Request], _Bound | Outcome],
+        outcomes: list[Any],
     ) -> None:
         """Send what is pending, ``concurrency`` at a time; raises _Away with the last error when some stays pending."""
+        statements = self._statements()
         in_flight = threading.Semaphore(self._recipe.concurrency)
         errors: list[Exception] = []
         try:
             for place, request in enumerate(requests):
                 if outcomes[place] is not _PENDING:
                     continue
-                bound = bind(request)
+                bound = bind(statements, request)
                 if isinstance(bound, _Bound):
                     self._acquire(in_flight)
-                    _Sent(self._session, bound, place, outcomes, errors, in_flight).send()
+                    _Sent(bound, place, outcomes, errors, in_flight).send(statements.session)
                 else:
                     outcomes[place] = bound
         finally:
@@ -187,9 +206,16 @@ class CassandraTables:
         if not in_flight.acquire(timeout=2 * self._recipe.request_timeout):
             raise _Away("no answer")
 
-    # --- statements
 
-    def _bind_select(self, select: Select) -> _Bound | Refused:
+class _Statements:
+    """A session and the statements prepared in it, one for each shape of Select and Update."""
+
+    def __init__(self, session: Session, address: str) -> None:
+        self.session = session
+        self._address = address
+        self._prepared: dict[Any, _Prepared] = {}
+
+    def bind_select(self, select: Select) -> _Bound | Refused:
         where = tuple((name, isinstance(value, list | tuple)) for name, value in select.where.items())
         prepared = self._prepare((select.table, select.columns, where), lambda: _select_text(select))
         if isinstance(prepared, Refused):
@@ -199,18 +225,18 @@ class CassandraTables:
         except UNFIT as error:
             return _unfit(select.table, error)
 
-    def _bind_batch(self, batch: Sequence[Update]) -> _Bound | Refused | None:
-        bound: BoundStatement | Refused | None = None
-        if len(batch) == 1:
-            bound = self._bind_update(batch[0])
-            return bound if isinstance(bound, Refused) else _Bound(bound, None)
+    def bind_batch(self, batch: Sequence[Update]) -> _Bound | Refused | None:
+        if not batch:
+            return None
         together = BatchStatement(BatchType.UNLOGGED)
         for update in batch:
             bound = self._bind_update(update)
             if isinstance(bound, Refused):
                 return bound
+            if len(batch) == 1:
+                return _Bound(bound, None)
             together.add(bound)
-        return _Bound(together, None) if batch else None
+        return _Bound(together, None)
 
     def _bind_update(self, update: Update) -> BoundStatement | Refused:
         shape = (update.table, tuple(update.where), tuple(update.assign), tuple(update.add))
@@ -228,7 +254,7 @@ class CassandraTables:
             return found
         # Two threads may prepare the same; the server does it once.
         try:
-            statement = self._session.prepare(text())
+            statement = self.session.prepare(text())
         except Refused as refused:
             return refused
         except (InvalidRequest, SyntaxException) as error:
@@ -247,69 +273,57 @@ class CassandraTables:
         return prepared
 
 
-class _Bound(NamedTuple):
-    """A statement with its values, ready to be sent; ``prepared`` where rows are expected."""
-
-    statement: BoundStatement | BatchStatement
-    prepared: _Prepared | None
-
-
+@dataclass(slots=True)
 class _Sent:
     """A request on its way: leaves its outcome in its place, or its error, and makes room for the next."""
 
-    __slots__ = ("_bound", "_errors", "_future", "_in_flight", "_outcomes", "_place", "_rows", "_session")
+    bound: _Bound
+    place: int
+    outcomes: list[Any]
+    errors: list[Exception]
+    in_flight: threading.Semaphore
+    future: Any = None
+    rows: list[Row] = field(default_factory=list)
 
-    def __init__(
-        self,
-        session: Session,
-        bound: _Bound,
-        place: int,
-        outcomes: list[Any],
-        errors: list[Exception],
-        in_flight: threading.Semaphore,
-    ) -> None:
-        self._session = session
-        self._bound = bound
-        self._place = place
-        self._outcomes = outcomes
-        self._errors = errors
-        self._in_flight = in_flight
-        self._rows: list[Row] = []
-
-    def send(self) -> None:
+    def send(self, session: Session) -> None:
         try:
-            self._future = self._session.execute_async(self._bound.statement)
+            self.future = session.execute_async(self.bound.statement)
         except UNFIT as error:
             # a key that is too long to find its node by
             self._done(_unfit("the key", error))
-            return
-        self._future.add_callbacks(self._answered, self._failed)
+        except Exception as error:
+            self._failed(error)
+        else:
+            self.future.add_callbacks(self._answered, self._failed)
 
-    def _answered(self, page: list[tuple[Any, ...]] | None) -> None:
-        if self._bound.prepared is None:
+    def _answered(self, page: list[Any] | None) -> None:
+        if self.bound.prepared is None:
             self._done(None)
             return
+        if page and isinstance(page[0], Exception):
+            self._done(Refused(_reason(page[0])))
+            return
         try:
-            self._rows.extend(_rows(self._bound.prepared, page or []))
-            if self._future.has_more_pages:
-                self._future.start_fetching_next_page()
+            self.rows += _rows(self.bound.prepared, page or [])
+            if self.future.has_more_pages:
+                self.future.start_fetching_next_page()
                 return
         except Exception as error:
             # nobody else would hear of it, and the caller would wait for ever
             self._failed(error)
             return
-        self._done(self._rows)
+        self._done(self.rows)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, InvalidRequest | SyntaxException):
             self._done(Refused(_reason(error)))
         else:
-            self._errors.append(error)
-            self._in_flight.release()
+            self.errors.append(error)
+            self.in_flight.release()
 
     def _done(self, outcome: Any) -> None:
-        self._outcomes[self._place] = outcome
-        self._in_flight.release()
+        self.outcomes[self.place] = outcome
+        self.in_flight.release()
 
 
 def _bind(prepared: _Prepared, values: Iterable[Any]) -> BoundStatement:

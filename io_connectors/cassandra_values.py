@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from cassandra import DriverException
 from cassandra.cqltypes import (
     BooleanType,
     DateType,
@@ -25,8 +26,9 @@ from cassandra.cqltypes import (
     UserType,
     UTF8Type,
 )
+from cassandra.protocol import ProtocolHandler, ResultMessage
 
-__all__ = ["PROTOCOL_VERSION", "UNFIT", "Convert", "decoder", "encoder"]
+__all__ = ["PROTOCOL_VERSION", "UNFIT", "AnswerHandler", "Convert", "decoder", "encoder"]
 
 # Version 4 is spoken by every Cassandra since 2.2, and spares the checksums that version 5 puts on each frame.
 PROTOCOL_VERSION = 4
@@ -38,7 +40,7 @@ UNFIT = (TypeError, ValueError, AttributeError, LookupError, OverflowError, stru
 
 _EPOCH = datetime(1970, 1, 1)
 _MILLISECOND = timedelta(milliseconds=1)
-# Beyond these the driver can not read a timestamp, and gives up its connection over it.
+# Beyond these the driver can not read a timestamp.
 _FIRST = (datetime.min - _EPOCH) // _MILLISECOND
 _LAST = (datetime.max - _EPOCH) // _MILLISECOND
 
@@ -83,6 +85,23 @@ def decoder(cql_type: Any) -> Convert | None:
         ]
         return lambda values: {n: None if v is None else f(v) for (n, f), v in zip(fields, values, strict=True)}
     return None
+
+
+class _Answer(ProtocolHandler.message_types_by_opcode[ResultMessage.opcode]):  # type: ignore[misc]
+    def recv_results_rows(self, *arguments: Any) -> None:
+        try:
+            super().recv_results_rows(*arguments)
+        except DriverException as error:
+            self.parsed_rows = [error]
+
+
+class AnswerHandler(ProtocolHandler):  # type: ignore[misc]
+    """Gives an answer that can not be read, such as a timestamp after the year 9999, as its error in place of rows.
+
+    The driver would give up the connection, with all that is under way on it, and log what was received.
+    """
+
+    message_types_by_opcode = {**ProtocolHandler.message_types_by_opcode, ResultMessage.opcode: _Answer}  # noqa: RUF012
 
 
 def _same(value: Any) -> Any:
