@@ -117,6 +117,11 @@ def stores(settings: Settings) -> ProgressStores:
     )
 
 
+def beam_options(settings: Settings) -> dict[str, int]:
+    """A unit of work of several events waits for them with the bundle: half its time in each of the two steps."""
+    return {"max_bundle_time_mills": settings.unit_interval * 500} if settings.events_per_unit > 1 else {}
+
+
 def build(
     records: beam.PCollection[Record],
     settings: Settings,

@@ -59,6 +59,11 @@ def stores(settings: Settings) -> RelationCacheStores:
     )
 
 
+def beam_options(settings: Settings) -> dict[str, int]:
+    """Nothing beyond the defaults."""
+    return {}
+
+
 def build(
     records: beam.PCollection[Record],
     settings: Settings,

@@ -146,9 +146,10 @@ def _run_on_flink(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
 
     settings = loaded.settings
     given = list(request.beam_options)
-    flink.check(flink.options(job.NAME, loaded.beam_options, given, None))
+    wanted = {**job.beam_options(settings), **loaded.beam_options}
+    flink.check(flink.options(job.NAME, wanted, given, None))
     jar = job_server_jar()
-    options = PipelineOptions(flink.options(job.NAME, loaded.beam_options, given, jar))
+    options = PipelineOptions(flink.options(job.NAME, wanted, given, jar))
     _log.info("Assembling %s; Beam's Java service needs some seconds", job.NAME)
     with flink.expansion_service(jar, in_flink=True) as expansion:
         pipeline = beam.Pipeline(options=options)
