@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -16,6 +17,7 @@ from cassandra.cluster import Cluster
 
 from io_connectors.cassandra import Cassandra
 from io_connectors.redis import Redis
+from schemas.cassandra import create_statements
 from tests.contract.proxy import Proxy
 from transforms.stores import Refused, Select, StoreUnavailable, Update
 
@@ -172,6 +174,32 @@ def test_the_password_is_in_no_message(nobody, caplog):
     with pytest.raises(StoreUnavailable) as of_redis:
         recipes[1].open().get(["a"])
     assert "secret-1" not in f"{of_cassandra.value} {of_redis.value} {caplog.text}"
+
+
+def test_statements_that_the_server_has_forgotten_are_prepared_again(cassandra, user):
+    keyspace = f"contract_{uuid.uuid4().hex[:12]}"
+    table = f"{keyspace}.user_enrolments"
+    makes = [
+        statement.replace("sunbird_courses", keyspace)
+        for statement in create_statements("dev")
+        if "KEYSPACE IF NOT EXISTS sunbird_courses" in statement or "sunbird_courses.user_enrolments" in statement
+    ]
+    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=20)
+    session = cluster.connect()
+    tables = cassandra.open()
+    try:
+        for _ in range(2):
+            for statement in makes:
+                session.execute(statement, timeout=60)
+            batch = [enrolment(user, table, n) for n in range(3)]
+            assert tables.write([batch, [enrolment(user, table, 3)]]) == [None, None]
+            [rows] = tables.select([statuses(user, table)])
+            assert isinstance(rows, list)
+            assert len(rows) == 4
+            session.execute(f"DROP KEYSPACE {keyspace}", timeout=60)
+    finally:
+        session.execute(f"DROP KEYSPACE IF EXISTS {keyspace}", timeout=60)
+        cluster.shutdown()
 
 
 def test_one_session_for_many_threads(cassandra, proxy_to, table, user):

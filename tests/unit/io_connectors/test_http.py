@@ -60,6 +60,7 @@ class Server:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that did not wait
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
 
