@@ -75,7 +75,8 @@ def _argument(name: str, value: Any, given: list[str]) -> list[str]:
     if any(argument == f"--{name}" or argument.startswith(f"--{name}=") for argument in given):
         return []
     if value is True:
-        return [f"--{name}"] if name != _GUARD else [f"--{name}=true"]
+        # without "=true": some of Beam's parsers know these as flags and refuse a value
+        return [f"--{name}"]
     return [] if value is None or value is False else [f"--{name}={value}"]
 
 
