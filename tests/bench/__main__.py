@@ -81,7 +81,7 @@ def main(
         console.width = WIDTH
     try:
         with shown() as progress:
-            stack = Stack(directory, ports="free" if directory == Path(".stack/bench") else None, progress=progress)
+            stack = Stack(directory, ports="free", progress=progress)
             was_up = any(status.up for status in stack.status())
             try:
                 if memory:

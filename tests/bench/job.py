@@ -16,7 +16,7 @@ import yaml
 __all__ = ["NotRunning", "Running", "submitted"]
 
 SECONDS = 10
-START_SECONDS = 180
+START_SECONDS = 600
 STOP_SECONDS = 60
 LINES_SHOWN = 30
 

@@ -22,11 +22,13 @@ from deploy.local.scenario import (
 )
 from schemas import redis_keys
 
-__all__ = ["Load", "Shape", "relation_cache"]
+__all__ = ["Load", "Shape", "load_of", "relation_cache"]
 
 FIRST_EVENT = 1_718_000_000_000  # epoch ms
 # The load that the Scala job was measured with: 1,300 learners for 6,091 events.
 EVENTS_OF_A_LEARNER = 6_091 / 1_300
+# between a learner's number and the name of the load
+_OF = "-of-"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Load:
     ``first_reports``: (user, content) -> place in the scenario's messages.
     """
 
+    name: str
     scenario: Scenario
     end_states: dict[Enrolment, EndState]
     first_reports: dict[tuple[str, str], int] = field(repr=False)
@@ -74,7 +77,7 @@ class Load:
         """
         random = Random(seed)
         enrolments = [
-            Enrolment(f"learner-{n + 1}-{name}", course.id, f"batch-{course.id}") for n in range(shape.learners)
+            Enrolment(f"learner-{n + 1}{_OF}{name}", course.id, f"batch-{course.id}") for n in range(shape.learners)
         ]
         skipped = round(shape.events * shape.skipped)
         duplicates = round(shape.events * shape.duplicates)
@@ -95,7 +98,7 @@ class Load:
         for place, message in enumerate(messages):
             for content in message.completed:
                 first_reports.setdefault((_user(message), content), place)
-        return cls(scenario, dict(expected(scenario).end_states), first_reports)
+        return cls(name, scenario, dict(expected(scenario).end_states), first_reports)
 
     def written_by_lms(self) -> list[Message]:
         """What the LMS has stored when the job sees the events of a backlog: all but each learner's last report.
@@ -123,6 +126,11 @@ class Load:
     def certificates(self) -> Counter[str]:
         """The certificate requests that must come: the users, each once."""
         return Counter(enrolment.user_id for enrolment, state in self.end_states.items() if state.certificate)
+
+
+def load_of(user_id: str) -> str:
+    """The name of the load that a learner belongs to; empty for nobody."""
+    return user_id.partition(_OF)[2]
 
 
 def relation_cache(course: Course) -> dict[str, set[str]]:

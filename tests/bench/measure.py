@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ from pipelines import flink, jobs
 from pipelines.settings import load as load_settings
 from tests.bench.job import submitted
 from tests.bench.kafka import CERTIFICATE, FAILED, Outcome, Outputs, Topics, publish, topics
-from tests.bench.load import Load, Shape
-from tests.bench.processes import Sampler, Series
+from tests.bench.load import Load, Shape, load_of
+from tests.bench.processes import MEGABYTE, Sampler, Series
 from tests.bench.stages import StageProfile, profiled
-from tests.bench.stores import DEDUP_DATABASE, RELATION_CACHE_DATABASE, Compared, Stores, opened
+from tests.bench.stores import DEDUP_DATABASE, EXAMPLES, RELATION_CACHE_DATABASE, Compared, Stores, opened
 
 __all__ = [
     "JOB",
@@ -134,10 +134,10 @@ class Measured:
 
 @dataclass
 class MemoryRun:
-    """Memory over a long run. ``samples``: (seconds since the start, events done, megabytes of the workers)."""
+    """Memory over a long run. ``samples``: (seconds since the start, resident megabytes of the Python workers)."""
 
     events: int
-    samples: list[tuple[float, int, float]]
+    samples: list[tuple[float, float]]
     memory: dict[str, float]
     correct: dict[str, Compared]
     events_per_second: float
@@ -145,7 +145,7 @@ class MemoryRun:
     @property
     def growth(self) -> float:
         """Megabytes by which the last quarter's median lies above the second quarter's."""
-        values = [megabytes for _, _, megabytes in self.samples]
+        values = [megabytes for _, megabytes in self.samples]
         quarter = len(values) // 4
         return median(values[-quarter:]) - median(values[quarter : 2 * quarter]) if quarter else 0.0
 
@@ -167,13 +167,14 @@ class _Bench:
         self.brokers = str(settings["kafka.broker-servers"])
         self.course = shape.course(run)
         self.correct: dict[str, Compared] = {}
+        self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
         self._run = run
         stores.publish(self.course)
 
-    def load(self, name: str, shape: Shape, with_lms_rows: bool = True) -> Load:
+    def load(self, name: str, shape: Shape) -> Load:
         """Generate a load and put into the stores what is there before it."""
-        load = Load.of(shape, self.course, f"{name}-{self._run}", seed=len(name) + shape.events)
-        self.stores.enrol(load, with_lms_rows)
+        load = Load.of(shape, self.course, f"{name}-{self._run}", seed=shape.events)
+        self.stores.enrol(load)
         return load
 
     def publish(self, load: Load, rate: float | None = None) -> list[int]:
@@ -181,12 +182,20 @@ class _Bench:
         return publish(self.brokers, self.names.input, records, rate)
 
     def finish(self, load: Load) -> list[Outcome]:
-        """Wait for what the load implies; gives what came and judges it."""
-        self.outputs.wait(load.audits().total() + load.certificates().total())
-        outcomes = self.outputs.take()
+        """Wait for what the load implies; gives what came of it and judges it."""
+        wanted = load.audits().total() + load.certificates().total()
+        while (missing := wanted - len(self._outcomes[load.name])) > 0 and self.outputs.wait(missing):
+            self._take(load)
+        self._take(load)
+        outcomes = self._outcomes.pop(load.name)
         for what, compared in judge(load, outcomes).items():
             self._add(what, compared)
         return outcomes
+
+    def _take(self, load: Load) -> None:
+        """Sort what came by the load that it belongs to; what names no learner counts for the one at hand."""
+        for outcome in self.outputs.take():
+            self._outcomes[load_of(outcome.user_id) or load.name].append(outcome)
 
     def compare(self, load: Load, **only: Any) -> None:
         for table, compared in self.stores.compare(load, **only).items():
@@ -196,11 +205,12 @@ class _Bench:
         total = self.correct.setdefault(what, Compared())
         total.right += compared.right
         total.wrong += compared.wrong
-        total.examples += compared.examples
+        total.examples = (total.examples + compared.examples)[:EXAMPLES]
 
     def nothing_more_came(self) -> None:
         """What came after all was there is too much."""
-        for outcome in self.outputs.take():
+        late = [*(outcome for rest in self._outcomes.values() for outcome in rest), *self.outputs.take()]
+        for outcome in late:
             self._add("AUDIT events", Compared(wrong=1, examples=[f"too much: {outcome}"]))
 
 
@@ -286,29 +296,29 @@ def measure_memory(
     """
     blocks = max(1, round(events / MEMORY_BLOCK_EVENTS))
     of_block = _resized(shape, min(events, MEMORY_BLOCK_EVENTS))
-    samples: list[tuple[float, int, float]] = []
     with _prepared(shape, parallelism, stack, progress) as bench, tempfile.TemporaryDirectory() as directory:
-        waiting = [bench.load("block-0", of_block, with_lms_rows=False)]
+        waiting = [bench.load("block-0", of_block)]
         bench.publish(waiting[0])
         with _sampled(stack, MEMORY_SAMPLE_SECONDS) as sampler:
             arguments = (JOB, bench.settings, parallelism, Path(directory), beam_options)
             with submitted(*arguments) as running:
-                taken = 0
                 for block in range(blocks):
                     if block + 1 < blocks:
-                        waiting.append(bench.load(f"block-{block + 1}", of_block, with_lms_rows=False))
+                        waiting.append(bench.load(f"block-{block + 1}", of_block))
                         bench.publish(waiting[-1])
                     load = waiting.pop(0)
                     bench.finish(load)
                     bench.compare(load, enrolments=list(load.end_states)[:MEMORY_COMPARED])
-                    series = sampler.series[PYTHON]
-                    for at, memory in zip(series.times[taken:], series.memory[taken:], strict=False):
-                        samples.append((at - running.began, (block + 1) * of_block.events, memory / 1e6))
-                        taken += 1
-                    done = (block + 1) * of_block.events
-                    progress("memory", f"{done} of {events} events, Python worker {samples[-1][2]:.0f} MB")
+                    megabytes = sampler.series[PYTHON].memory[-1] / MEGABYTE
+                    progress("memory", f"{(block + 1) * of_block.events} events, Python worker {megabytes:.0f} MB")
                 seconds = time.time() - running.began
-    samples = [sample for sample in samples if sample[0] > 0]
+            bench.nothing_more_came()
+    series = sampler.series[PYTHON]
+    samples = [
+        (at - running.began, memory / MEGABYTE)
+        for at, memory in zip(series.times, series.memory, strict=True)
+        if running.began <= at <= running.began + seconds
+    ]
     progress("memory", "done", done=True)
     memory = {name: series.peak_megabytes for name, series in sampler.series.items()}
     return MemoryRun(blocks * of_block.events, samples, memory, bench.correct, blocks * of_block.events / seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-__all__ = ["Sampler", "Series"]
+__all__ = ["MEGABYTE", "Sampler", "Series"]
 
 SAMPLE_SECONDS = 0.2
 MEGABYTE = 1_000_000
@@ -46,16 +46,6 @@ class Series:
     @property
     def peak_megabytes(self) -> float:
         return max(self.memory, default=0) / MEGABYTE
-
-    def megabytes_per_hour(self, begin: float) -> float:
-        """The slope of memory from a moment on, by least squares."""
-        points = [(t, m / MEGABYTE) for t, m in zip(self.times, self.memory, strict=True) if t >= begin]
-        if len(points) < 2:
-            return 0.0
-        middle = sum(t for t, _ in points) / len(points)
-        mean = sum(m for _, m in points) / len(points)
-        spread = sum((t - middle) ** 2 for t, _ in points)
-        return 3600 * sum((t - middle) * (m - mean) for t, m in points) / spread if spread else 0.0
 
 
 class Sampler:

@@ -132,7 +132,7 @@ def _show_correct(console: Console, correct: dict[str, Compared]) -> None:
     console.print(table)
     for what, compared in correct.items():
         for example in compared.examples:
-            console.print(f"wrong: {what}: {example}", style="red", highlight=False, markup=False)
+            console.print(f"wrong: {what}: {example}", style="red", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_memory(console: Console, run: MemoryRun) -> None:

@@ -19,7 +19,7 @@ from deploy.local.scenario import COMPLETED, Course, EndState, Enrolment, Platfo
 from schemas.cassandra import create_statements
 from tests.bench.load import Load, relation_cache
 
-__all__ = ["DEDUP_DATABASE", "RELATION_CACHE_DATABASE", "Compared", "Stores", "opened"]
+__all__ = ["DEDUP_DATABASE", "EXAMPLES", "RELATION_CACHE_DATABASE", "Compared", "Stores", "opened"]
 
 RELATION_CACHE_DATABASE = 14
 DEDUP_DATABASE = 15
@@ -100,11 +100,10 @@ class Stores:
                 pipeline.sadd(key, *members)
             pipeline.execute()
 
-    def enrol(self, load: Load, with_lms_rows: bool = True) -> None:
+    def enrol(self, load: Load) -> None:
         """Enrol the learners, and write the rows that the LMS has written by the time that the job sees the events."""
         self._platform.enrol(load.scenario.enrolments)
-        if with_lms_rows:
-            self._platform.store_consumption(load.written_by_lms())
+        self._platform.store_consumption(load.written_by_lms())
 
     # --- after
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from deploy.local.scenario import COMPLETED, Fate
-from tests.bench.load import Load, Shape, relation_cache
+from tests.bench.load import Load, Shape, load_of, relation_cache
 
 SMALL = Shape(events=400, learners=90)
 
@@ -62,6 +62,11 @@ def test_the_events_that_must_come_follow_from_the_end_state(load: Load) -> None
     kinds = Counter(kind for _, _, kind in load.audits().elements())
     counted = sum(len(state.counted) for state in load.end_states.values())
     assert kinds == {"start": counted, "complete": counted, "enrol-complete": len(complete)}
+
+
+def test_a_learner_is_told_to_be_of_a_load(load: Load) -> None:
+    assert {load_of(enrolment.user_id) for enrolment in load.scenario.enrolments} == {load.name} == {"a"}
+    assert load_of("") == ""
 
 
 def test_too_few_learners_are_refused() -> None:

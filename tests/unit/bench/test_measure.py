@@ -82,7 +82,7 @@ def test_cpu_between_samples_is_interpolated() -> None:
 
 def test_growth_of_memory_leaves_out_the_beginning() -> None:
     def run(memory: list[float]) -> MemoryRun:
-        samples = [(float(second), 0, megabytes) for second, megabytes in enumerate(memory)]
+        samples = [(float(second), megabytes) for second, megabytes in enumerate(memory)]
         return MemoryRun(1, samples, {}, {}, 1.0)
 
     assert run([50.0] * 25 + [100.0] * 75).growth == 0
