@@ -14,6 +14,7 @@ import requests
 import yaml
 
 from deploy.local.errors import StackError
+from deploy.local.jar import job_server_jar
 from deploy.local.maven import cache_directory, exclusive, java
 from deploy.local.processes import LOOPBACK, accepts_connections
 from deploy.local.progress import Progress
@@ -114,6 +115,7 @@ class Flink(Service):
 
     def prepare(self, around: Surroundings) -> None:
         flink_class_path(around.progress)
+        job_server_jar(around.progress)  # no job gets onto the cluster without it
 
     def start(self, process: str, around: Surroundings) -> None:
         if process == "worker-pool":
@@ -241,11 +243,13 @@ def _configuration(process: str, directory: Path, log: Path, around: Surrounding
         # a store that stays away must not end a job: try again for ever, a little slower each time
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
-        "restart-strategy.exponential-delay.max-backoff": "10 s",
+        "restart-strategy.exponential-delay.max-backoff": "5 s",
         "restart-strategy.exponential-delay.backoff-multiplier": 1.5,
         "restart-strategy.exponential-delay.reset-backoff-threshold": "1 min",
         "restart-strategy.exponential-delay.jitter-factor": 0.1,
         # a dead TaskManager refuses connections: notice that at once, but give a slow one its time
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 60000,
+        # whoever waits for a counter waits for this
+        "metrics.fetcher.update-interval": 1000,
     }

@@ -1,12 +1,13 @@
 """The jar with everything Java that a pipeline needs: Beam's Flink runner, KafkaIO, the expansion service."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
-from deploy.local.maven import JAVA_DIRECTORY, exclusive, run_maven
+from deploy.local.maven import JAVA_DIRECTORY, cache_directory, exclusive, run_maven
 from deploy.local.progress import Progress, shown
 
-JAR = JAVA_DIRECTORY / "target" / "sunbird-pipelines-beam.jar"
+NAME = "sunbird-pipelines-beam.jar"
 
 
 def _content_hash() -> str:
@@ -15,29 +16,33 @@ def _content_hash() -> str:
     for path in [JAVA_DIRECTORY / "pom.xml", *sources]:
         digest.update(str(path.relative_to(JAVA_DIRECTORY)).encode())
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]
 
 
 def job_server_jar(progress: Progress | None = None) -> Path:
-    """The path of the jar; it is built when it is not there or when its sources have changed since.
+    """The path of the jar; it is built when there is none of these sources yet.
 
-    Without `progress` a build shows its own. Raises StackError when Maven or Java is missing or the build fails.
+    It is kept with the downloads, not beside the sources, which an installed package may not write to. Without
+    `progress` a build shows its own. Raises StackError when Maven or Java is missing or the build fails.
     """
-    built_from = JAR.with_suffix(".sha256")
+    jar = cache_directory() / f"beam-{_content_hash()}" / NAME
     with exclusive("jar"):
-        wanted = _content_hash()
-        if JAR.exists() and built_from.exists() and built_from.read_text() == wanted:
-            return JAR
-        if progress is None:
-            with shown() as progress:
-                _build(progress)
-        else:
-            _build(progress)
-        built_from.write_text(wanted)
-    return JAR
+        if not jar.exists():
+            if progress is None:
+                with shown() as progress:
+                    _build(jar, progress)
+            else:
+                _build(jar, progress)
+    return jar
 
 
-def _build(progress: Progress) -> None:
+def _build(jar: Path, progress: Progress) -> None:
     progress("java", "building the jar with Maven; the first time it downloads about 150 MB")
-    run_maven(["-f", str(JAVA_DIRECTORY / "pom.xml"), "clean", "package"], "building the jar")
-    progress("java", f"jar built, {JAR.stat().st_size // 1_000_000} MB", done=True)
+    building = cache_directory() / "beam-building"
+    shutil.rmtree(building, ignore_errors=True)
+    pom = JAVA_DIRECTORY / "pom.xml"
+    run_maven(["-f", str(pom), f"-Dtarget.directory={building}", "package"], "building the jar")
+    jar.parent.mkdir(exist_ok=True)
+    (building / NAME).rename(jar)
+    shutil.rmtree(building)
+    progress("java", f"jar built, {jar.stat().st_size // 1_000_000} MB", done=True)

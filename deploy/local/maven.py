@@ -3,16 +3,19 @@
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from deploy.local.errors import StackError
 from deploy.local.progress import Progress
 
 JAVA_DIRECTORY = Path(__file__).parents[1] / "java"
+JAVA_VERSION = 17
 TIMEOUT_SECONDS = 1800
 LINES_SHOWN = 15
 
@@ -33,13 +36,25 @@ def exclusive(name: str) -> Iterator[None]:
 
 
 def java() -> str:
-    """The path of the Java launcher: `$JAVA_HOME`'s, else the one on PATH. Raises StackError without one."""
+    """The path of a Java launcher of 17 or later: `$JAVA_HOME`'s, else the one on PATH. Raises StackError without."""
     home = os.environ.get("JAVA_HOME")
     found = shutil.which("java", path=str(Path(home) / "bin")) if home else None
     found = found or shutil.which("java")
+    how = "install a JDK 17 (Debian: apt-get install openjdk-17-jdk-headless)"
     if found is None:
-        raise StackError("java is not installed: install a JDK 17 (Debian: apt-get install openjdk-17-jdk-headless)")
+        raise StackError(f"java is not installed: {how}")
+    if _java_version(found) < JAVA_VERSION:
+        raise StackError(f"{found} is Java {_java_version(found)}, {JAVA_VERSION} is needed: {how} or set JAVA_HOME")
     return found
+
+
+@cache
+def _java_version(launcher: str) -> int:
+    told = subprocess.run(
+        [launcher, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+    version = re.search(r'version "(?:1\.)?(\d+)', told.stderr)
+    return int(version[1]) if version else 0
 
 
 def run_maven(arguments: Sequence[str], what: str) -> None:
