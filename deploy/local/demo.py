@@ -21,6 +21,8 @@ import redis
 import requests
 import typer
 import yaml
+from cassandra import DriverException
+from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
 from rich.console import Console
 
@@ -37,11 +39,14 @@ from deploy.local.stage import ACTIVITY, RELATION, Heard, Stage, wait_until
 SERVICES = ("kafka", "cassandra", "redis", "flink", "stubs")
 
 CACHE_SECONDS = 90
-END_STATE_SECONDS = 120
+END_STATE_SECONDS = 180
 # how often a line may change where each change is a line of its own
 PLAIN_SECONDS = 3.0
 
 INTERRUPTED = 130
+
+# what a server that does not come up, or goes away, raises
+_AWAY = (StackError, DriverException, NoHostAvailable, KafkaException, redis.RedisError, requests.RequestException)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -148,7 +153,7 @@ class Demo:
         self._keep = keep
         self._open_page = open_page
         self._started: list[str] = []
-        self._jobs: dict[str, str] = {}
+        self._submitted = False
 
     def run(self, learners: int, seed: int | None) -> int:
         """Do all of it: 0 when the end state is right, 1 when not or when something did not come up, 2 wrong usage."""
@@ -161,7 +166,7 @@ class Demo:
         except StackUsageError as error:
             self._console.print(f"error: {error}", style="red", markup=False)
             return 2
-        except (StackError, KafkaException, requests.RequestException, redis.RedisError) as error:
+        except _AWAY as error:
             self._console.print(f"error: {error}", style="red", markup=False)
             return 1
         finally:
@@ -220,12 +225,9 @@ class Demo:
 
     def _submit(self, stage: Stage, say: Callable[[str], None], meanwhile: Callable[[], None]) -> None:
         """Submit both jobs side by side, in place of those that an earlier run left, and wait until they run."""
-        for name in (RELATION, ACTIVITY):
-            for job in flink_jobs.jobs(stage.flink, name):
-                if job.lives:
-                    say(f"cancelling the {name} of an earlier run")
-                    flink_jobs.cancel(stage.flink, job.id)
+        _cancel_jobs(stage.flink, say)
         stage.note_waiting_records()
+        self._submitted = True
         configuration = self._directory / "demo.yaml"
         configuration.write_text(yaml.safe_dump(stage.environment, sort_keys=False))
         options = ("--config", str(configuration))
@@ -239,8 +241,8 @@ class Demo:
             meanwhile()
             for name, wait in waits.items():
                 say(f"waiting for {name} to run")
-                self._jobs[name] = stage.job_ids[name] = wait()
-        say(f"{RELATION} and {ACTIVITY} run")
+                stage.job_ids[name] = wait()
+        say(f"both run, see http://{stage.flink}")
         stage.wait_for_waiting_records(say)
 
     def _clean_up(self) -> None:
@@ -252,18 +254,17 @@ class Demo:
         stack = Stack(self._directory)
         how = "sunbird-pipelines stack down" + (f" --dir {self._directory}" if str(self._directory) != ".stack" else "")
         if self._keep:
-            self._console.print(f"The stack and the jobs stay up; stop them with: {how}")
+            self._console.print(f"The stack and the jobs stay up; stop them with: {how}", soft_wrap=True)
             return
         flink = stack.environment().get("flink.master")
-        if flink and "flink" not in self._started:
-            for job_id in self._jobs.values():
-                with contextlib.suppress(requests.RequestException, StackError):
-                    flink_jobs.cancel(flink, job_id)
+        if flink and self._submitted and "flink" not in self._started:
+            with contextlib.suppress(requests.RequestException, StackError):
+                _cancel_jobs(flink, lambda _: None)
         if self._started:
             with shown(self._console) as progress:
                 Stack(self._directory, progress=progress).down(self._started)
         if set(self._started) < set(SERVICES):
-            self._console.print(f"What was up before the demo stays up; stop it with: {how}")
+            self._console.print(f"What was up before the demo stays up; stop it with: {how}", soft_wrap=True)
 
     # --- the journey
 
@@ -272,8 +273,8 @@ class Demo:
         stage.publish(course)
         wait_until(lambda: stage.is_cached(course), CACHE_SECONDS, f"{course.id} did not reach the relation cache")
         say(
-            f"{len(course.units)} modules and units, {len(course.leaf_nodes)} contents "
-            f"({len(course.optional_nodes)} optional) are in the relation cache"
+            f"{len(course.units)} modules and units and {len(course.leaf_nodes)} contents, "
+            f"{len(course.optional_nodes)} of them optional, are in the relation cache"
         )
 
     def _wait_for_end_state(
@@ -295,13 +296,21 @@ class Demo:
             problems += _wrong_counters(counted, scenario, wanted)
             say(
                 f"{counted[ACTIVITY]['total-events-count']} of {len(scenario.messages)} events handled, "
-                f"{sum(not lines for lines in off.values())} of {len(off)} learners as they should be, "
-                f"{stage.heard.certificates.total()} certificates requested"
+                f"{sum(not lines for lines in off.values())} of {len(off)} learners right, "
+                f"{stage.heard.certificates.total()} certificates"
             )
             if not problems:
                 return Result(stored, counted, [], seconds)
             if time.monotonic() > deadline:
                 return Result(stored, counted, problems + stage.troubles(), None)
+
+
+def _cancel_jobs(flink: str, say: Callable[[str], None]) -> None:
+    for name in (RELATION, ACTIVITY):
+        for job in flink_jobs.jobs(flink, name):
+            if job.lives:
+                say(f"cancelling {name}, which runs")
+                flink_jobs.cancel(flink, job.id)
 
 
 def _wrong_events(heard: Heard, wanted: Expected) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +17,9 @@ from deploy.local.scenario import Enrolment, Scenario
 
 STATUSES = {None: "not enrolled", 0: "not started", 1: "in progress", 2: "completed"}
 STYLES = {None: "red", 0: "dim", 1: "yellow", 2: "green"}
-LONGEST_RAW = 70
+LONGEST_REASON = 50
+# of the table
+MARGINS = 8
 
 
 class Report:
@@ -28,24 +31,26 @@ class Report:
     def learners(self, scenario: Scenario, stored: Mapping[Enrolment, Stored], certificates: Mapping[str, int]) -> None:
         """Each learner's progress, and whether a certificate was requested."""
         required = {course.id: len(course.required) for course in scenario.courses}
-        table = Table(title="Learners", title_justify="left")
-        for title in ("learner", "how", "progress", "status", "completed on (UTC)", "certificate"):
-            table.add_column(title, justify="right" if title == "progress" else "left", no_wrap=True)
+        table = _table("Learners")
+        for title in ("learner", "how", "progress", "status", "completed (UTC)", "certificate"):
+            justify: Any = "right" if title == "progress" else "left"
+            table.add_column(title, justify=justify, no_wrap=title in ("learner", "progress", "status"))
         for enrolment, how in scenario.enrolments.items():
             found = stored[enrolment]
             table.add_row(
-                enrolment.user_id,
+                # all learners of a run have its name in theirs
+                enrolment.user_id.rpartition("-")[0],
                 how,
                 f"{found.progress or 0}/{required[enrolment.course_id]}",
                 Text(STATUSES.get(found.status, str(found.status)), STYLES.get(found.status, "red")),
-                f"{found.completed_on:%Y-%m-%d %H:%M:%S}" if found.completed_on else "",
+                f"{found.completed_on:%d %b %H:%M:%S}" if found.completed_on else "",
                 {0: "", 1: "requested"}.get(certificates[enrolment.user_id], "requested more than once"),
             )
         self._print(table)
 
     def counters(self, counted: Mapping[str, Mapping[str, int]]) -> None:
         """The counters of the jobs, side by side."""
-        table = Table(title="Counters of this run", title_justify="left")
+        table = _table("Counters of this run")
         for job in counted:
             table.add_column(job, no_wrap=True)
             table.add_column("", justify="right")
@@ -55,11 +60,11 @@ class Report:
 
     def dead_letters(self, letters: Sequence[Mapping[str, Any]]) -> None:
         """Why each record went to the failed topic, and how it begins."""
-        table = Table(title="Dead letters", title_justify="left")
-        table.add_column("reason", overflow="fold")
-        table.add_column("record", no_wrap=True)
+        table = _table("Dead letters")
+        table.add_column("reason", max_width=LONGEST_REASON)
+        table.add_column("record")
         for reason, raw in sorted(_reason_and_record(letter) for letter in letters):
-            table.add_row(Text(reason), Text(raw))
+            table.add_row(Text(reason), Text(_shortened(raw, self._console.width - LONGEST_REASON - MARGINS)))
         self._print(table)
 
     def steps(self, seconds: Mapping[str, float]) -> None:
@@ -78,17 +83,22 @@ class Report:
     def _print(self, table: Table) -> None:
         self._console.print()
         self._console.print(table)
-        self._console.print()
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _reason_and_record(letter: Mapping[str, Any]) -> tuple[str, str]:
     if "failInfo" not in letter:
-        return f"no leaf nodes in the relation cache: {letter.get('courseId')}", _shortened(json.dumps(letter))
-    original = {name: value for name, value in letter.items() if name not in ("jobName", "failInfo", "rawEvent")}
-    raw = letter.get("rawEvent", json.dumps(original.get("edata", original)))
-    return str(letter["failInfo"]["error"]), _shortened(raw or "(empty)")
+        return f"no leaf nodes in the relation cache: {letter.get('courseId')}", json.dumps(letter)
+    raw = letter.get("rawEvent")
+    if raw is None:
+        edata = letter.get("edata", {})
+        raw = json.dumps({name: value for name, value in edata.items() if name not in ("action", "iteration")})
+    return str(letter["failInfo"]["error"]), raw or "(empty)"
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, length: int) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_RAW else line[: LONGEST_RAW - 1] + "…"
+    return line if len(line) < length else line[: max(length - 4, 20)] + "…"

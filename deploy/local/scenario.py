@@ -418,15 +418,15 @@ def _never_comes(course: Course, random: Random) -> Reports:
 
 
 _WAYS = (
-    ("one content after the other", _one_by_one),
+    ("one after the other", _one_by_one),
     ("all in one event", _in_one_event),
-    ("three at a time, out of order", _in_parts_out_of_order),
+    ("in threes, out of order", _in_parts_out_of_order),
     ("half of it", _half),
     ("every event sent twice", _each_event_twice),
-    ("all of it sent again later", _all_sent_again_later),
-    ("all but one, which is started", _all_but_one),
-    ("each started, then completed", _started_then_completed),
-    ("opened again after the end", _opened_again_later),
+    ("all sent again later", _all_sent_again_later),
+    ("all but one", _all_but_one),
+    ("started, then completed", _started_then_completed),
+    ("opened again at the end", _opened_again_later),
     ("no optional contents", _without_optional),
     ("only optional contents", _only_optional),
     ("only looks", _only_looks),

@@ -53,6 +53,7 @@ class Stage:
         self.reader = Reader(session)
         self._sender = Sender(self._brokers)
         self._listener: Listener | None = None
+        self._courses: set[str] = set()
         self._waiting: dict[str, int] = {}
         self._before: dict[str, dict[str, int]] = {}
 
@@ -128,6 +129,7 @@ class Stage:
         """Store the trees, enrol the learners, and let the search service know the courses."""
         for course in scenario.courses:
             self._platform.store_tree(course)
+            self._courses.add(course.id)
         self._platform.enrol(scenario.enrolments)
         stub = self.environment["service.search.basePath"]
         for course_id in (*(course.id for course in scenario.courses), *scenario.without_tree):
@@ -168,10 +170,10 @@ class Stage:
             event = json.loads(value or b"{}")
             if topic.endswith("issue.certificate.request"):
                 self.heard.certificates.update(event["edata"]["userIds"])
-            elif topic.endswith("telemetry.raw"):
-                self.heard.audits[event["edata"]["type"]] += 1
-            else:
+            elif topic.endswith("activity.agg.failed"):
                 self.heard.dead_letters.append(event)
+            elif event["object"]["rollup"]["l1"] in self._courses:
+                self.heard.audits[event["edata"]["type"]] += 1
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float, otherwise: str) -> None:

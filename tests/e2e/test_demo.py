@@ -18,11 +18,11 @@ def test_the_demo_shows_twenty_learners_and_finds_everything_as_it_should_be(fli
     done = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, timeout=800, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    learners = [line for line in done.stdout.splitlines() if re.search(r"learner-\d+-\w+ ", line)]
+    learners = [line for line in done.stdout.splitlines() if re.match(r" *learner-\d+ ", line)]
     assert len(learners) == 20
     assert sum("10/10" in line and "completed" in line for line in learners) == 13
     assert sum("requested" in line for line in learners) == 13
-    assert re.search(r"total-events-count +│ +1 .*total-events-count +│ +\d\d\d", done.stdout)
+    assert re.search(r"total-events-count +1 +total-events-count +\d\d\d", done.stdout)
     assert "an empty value" in done.stdout
     assert "no leaf nodes in the relation cache" in done.stdout
     assert "Everything is as it should be." in done.stdout
