@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=["pipelines*", "transforms*", "io_connectors*", "schemas*", "deploy*"]),
     package_data={
         "schemas": ["cql/*.cql", "events/*.json"],
-        "deploy": ["java/*", "java/src/**/*", "local/**/*"],
+        "deploy": ["java/*.xml", "java/stack/*.xml", "java/src/**/*"],
         "transforms": ["py.typed"],
         "io_connectors": ["py.typed"],
     },
@@ -36,10 +36,12 @@ setup(
         "PyYAML==6.0.3",
         "psutil==7.2.2",
         "redis==5.3.1",
+        "referencing==0.37.0",
         "requests==2.34.2",
         "rich==15.0.0",
         "tenacity==9.2.1",
         "typer==0.29.2",
+        "uuid-utils==1.2.0",
         # fresh ids for every event, ten times faster than the standard library's
         "uuid-utils==1.2.0",
     ],

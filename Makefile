@@ -1,0 +1,36 @@
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test faults bench demo clean
+
+BIN := .venv/bin
+# what the targets bench and demo pass on: make bench ARGUMENTS="--events 20000"
+ARGUMENTS ?=
+
+help: ## Show this
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: ## Make .venv with everything in it, or bring it up to date
+	@deploy/setup.sh
+
+lint: setup ## Style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint ## Style, types and all tests, those on real servers too; SUNBIRD_TEST_STACK=.stack uses a stack that is up
+	$(BIN)/pytest -m "not slow_faults"
+
+faults: setup ## Every fault, in full: servers stopped and killed while jobs run
+	$(BIN)/pytest tests/faults
+
+bench: setup ## Speed and memory of a job on the local stack
+	$(BIN)/python -m tests.bench $(ARGUMENTS)
+
+demo: setup ## A learner's journey on the local stack
+	$(BIN)/sunbird-pipelines demo $(ARGUMENTS)
+
+clean: ## End the local stack, and delete its data and what builds and tests left; .venv stays
+	@if [ -d .stack ]; then for state in .stack/stack.json .stack/*/stack.json; do if [ -f "$$state" ]; then \
+		$(BIN)/python -m deploy.local down --dir "$$(dirname "$$state")" || exit 1; fi; done; fi
+	rm -rf .stack build dist *.egg-info deploy/java/target .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
