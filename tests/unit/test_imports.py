@@ -1,4 +1,4 @@
-"""Imports go one way (schemas <- transforms <- pipelines, schemas <- io_connectors <- pipelines), and rules are pure."""
+"""Imports go one way (schemas <- transforms <- pipelines; schemas <- io_connectors <- pipelines); rules are pure."""
 
 import ast
 import re
