@@ -6,8 +6,10 @@ import logging
 import re
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 from cassandra import ConsistencyLevel, DriverException, InvalidRequest
@@ -29,15 +31,21 @@ _log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"\w+(\.\w+)?", re.ASCII)
 _UNKNOWN_TABLE = re.compile(r"unconfigured table|(table|keyspace) \S+ does not exist", re.IGNORECASE)
+# From 5 KiB of data on, as the server counts them, it warns of a batch; these are bytes as encoded, which are fewer.
+BYTES_AT_ONCE = 3_000
 _PENDING: Any = object()
 
 Request = TypeVar("Request")
-Outcome = TypeVar("Outcome")
+# Gives what is to be sent for a request, or its outcome when nothing is.
+Bind = Callable[["_Statements", Request], Any]
 
 
 @dataclass(frozen=True)
 class Cassandra:
     """The recipe of a session: one contact point, its credentials, its limits (times in seconds).
+
+    ``concurrency`` requests are under way at a time. Small batches travel together, up to ``partitions_at_once``:
+    the server warns of more than 10.
 
     With ``multi_dc``, requests go round robin to ``datacenter`` (when absent, the contact point's); else to the
     replicas in the contact point's. Reads and writes are at LOCAL_QUORUM. spec: core §7
@@ -51,6 +59,7 @@ class Cassandra:
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     concurrency: int = 64
+    partitions_at_once: int = 10
     connect_timeout: float = 5.0
     request_timeout: float = 12.0
     retry_pauses: tuple[float, ...] = PAUSES
@@ -71,17 +80,24 @@ class _Away(Exception):
 
 
 class _Prepared(NamedTuple):
+    """A statement of one shape: how its values are encoded and its rows decoded; what of its values says which
+    partition and which row it writes."""
+
     statement: PreparedStatement
     encoders: tuple[Convert, ...]
     columns: tuple[str, ...]
     decoders: tuple[tuple[str, Convert], ...]
+    partition: Convert
+    row: Convert
 
 
 class _Bound(NamedTuple):
-    """A statement with its values, ready to be sent; ``prepared`` where rows are expected."""
+    """What one request says, with its values; ``prepared`` where rows are expected, else the keys that it writes."""
 
-    statement: BoundStatement | BatchStatement
-    prepared: _Prepared | None
+    statements: list[BoundStatement]
+    prepared: _Prepared | None = None
+    partitions: frozenset[Any] = frozenset()
+    rows: frozenset[Any] = frozenset()
 
 
 class CassandraTables:
@@ -103,7 +119,10 @@ class CassandraTables:
         return self._run(selects, _Statements.bind_select)
 
     def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
-        """Run each inner list as one unlogged batch; a timestamp may be epoch milliseconds. spec: core §7"""
+        """Run each inner list as one unlogged batch; a timestamp may be epoch milliseconds. spec: core §7
+
+        Small batches travel together, which costs both sides a third: what is refused is still each by itself.
+        """
         return self._run(batches, _Statements.bind_batch)
 
     # --- the session
@@ -162,44 +181,53 @@ class CassandraTables:
 
     # --- sending
 
-    def _run(
-        self, requests: Sequence[Request], bind: Callable[[_Statements, Request], _Bound | Outcome]
-    ) -> list[Outcome]:
+    def _run(self, requests: Sequence[Request], bind: Bind[Request]) -> list[Any]:
         """Bind and send each request; those that failed for no fault of theirs again after a pause."""
         outcomes: list[Any] = [_PENDING] * len(requests)
+        alone: set[int] = set()
         if requests:
             try:
-                retrying(self._recipe.retry_pauses, _Away)(self._run_once, requests, bind, outcomes)
+                retrying(self._recipe.retry_pauses, _Away)(self._run_once, requests, bind, outcomes, alone)
             except _Away as error:
                 self._give_up()
                 raise StoreUnavailable(f"{self._address} stays away: {error}") from error
         return outcomes
 
-    def _run_once(
-        self,
-        requests: Sequence[Request],
-        bind: Callable[[_Statements, Request], _Bound | Outcome],
-        outcomes: list[Any],
-    ) -> None:
-        """Send what is pending, ``concurrency`` at a time; raises _Away with the last error when some stays pending."""
+    def _run_once(self, requests: Sequence[Request], bind: Bind[Request], outcomes: list[Any], alone: set[int]) -> None:
+        """Send what is pending, ``concurrency`` at a time; raises _Away with the last error when some stays pending.
+
+        ``alone`` are the places of batches that do not travel with others, because they were refused together.
+        """
         statements = self._statements()
         in_flight = threading.Semaphore(self._recipe.concurrency)
         errors: list[Exception] = []
+        refused: list[int] = []
         try:
-            for place, request in enumerate(requests):
-                if outcomes[place] is not _PENDING:
-                    continue
-                bound = bind(statements, request)
-                if isinstance(bound, _Bound):
-                    self._acquire(in_flight)
-                    _Sent(bound, place, outcomes, errors, in_flight).send(statements.session)
-                else:
-                    outcomes[place] = bound
+            bound = self._bound(statements, requests, bind, outcomes)
+            for places, together in _together(bound, alone, self._recipe.partitions_at_once):
+                self._acquire(in_flight)
+                _Sent(places, together, outcomes, errors, refused, in_flight).send(statements.session)
         finally:
             for _ in range(self._recipe.concurrency):
                 self._acquire(in_flight)
         if errors:
             raise _Away(_reason(errors[-1])) from errors[-1]
+        if refused:
+            alone.update(refused)
+            self._run_once(requests, bind, outcomes, alone)
+
+    @staticmethod
+    def _bound(
+        statements: _Statements, requests: Sequence[Request], bind: Bind[Request], outcomes: list[Any]
+    ) -> Iterator[tuple[int, _Bound]]:
+        """The places of what is pending, with what is to be sent; the others have their outcome now."""
+        for place, request in enumerate(requests):
+            if outcomes[place] is _PENDING:
+                bound = bind(statements, request)
+                if isinstance(bound, _Bound):
+                    yield place, bound
+                else:
+                    outcomes[place] = bound
 
     def _acquire(self, in_flight: threading.Semaphore) -> None:
         """Wait until one more may be sent. The driver ends every request in time; should it not, this does."""
@@ -217,36 +245,31 @@ class _Statements:
 
     def bind_select(self, select: Select) -> _Bound | Refused:
         where = tuple((name, isinstance(value, list | tuple)) for name, value in select.where.items())
-        prepared = self._prepare((select.table, select.columns, where), lambda: _select_text(select))
+        prepared = self._prepare((select.table, where, select.columns), partial(_select_text, select))
         if isinstance(prepared, Refused):
             return prepared
         try:
-            return _Bound(_bind(prepared, select.where.values()), prepared)
+            return _Bound([_bind(prepared, select.where.values())], prepared)
         except UNFIT as error:
             return _unfit(select.table, error)
 
     def bind_batch(self, batch: Sequence[Update]) -> _Bound | Refused | None:
         if not batch:
             return None
-        together = BatchStatement(BatchType.UNLOGGED)
+        statements, partitions, rows = [], [], []
         for update in batch:
-            bound = self._bind_update(update)
-            if isinstance(bound, Refused):
-                return bound
-            if len(batch) == 1:
-                return _Bound(bound, None)
-            together.add(bound)
-        return _Bound(together, None)
-
-    def _bind_update(self, update: Update) -> BoundStatement | Refused:
-        shape = (update.table, tuple(update.where), tuple(update.assign), tuple(update.add))
-        prepared = self._prepare(shape, lambda: _update_text(update))
-        if isinstance(prepared, Refused):
-            return prepared
-        try:
-            return _bind(prepared, (*update.assign.values(), *update.add.values(), *update.where.values()))
-        except UNFIT as error:
-            return _unfit(update.table, error)
+            shape = (update.table, tuple(update.where), tuple(update.assign), tuple(update.add))
+            prepared = self._prepare(shape, partial(_update_text, update))
+            if isinstance(prepared, Refused):
+                return prepared
+            try:
+                bound = _bind(prepared, (*update.assign.values(), *update.add.values(), *update.where.values()))
+            except UNFIT as error:
+                return _unfit(update.table, error)
+            statements.append(bound)
+            partitions.append(prepared.partition(bound.values))
+            rows.append((update.table, prepared.row(bound.values)))
+        return _Bound(statements, None, frozenset(partitions), frozenset(rows))
 
     def _prepare(self, shape: Any, text: Callable[[], str]) -> _Prepared | Refused:
         found = self._prepared.get(shape)
@@ -264,33 +287,72 @@ class _Statements:
         except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage) as error:
             raise _Away(_reason(error)) from error
         columns = [(column[2], column[3]) for column in statement.result_metadata or ()]
+        names = [column.name for column in statement.column_metadata]
+        # WHERE comes last, in whatever order it was given
+        key = sorted(range(len(names) - len(shape[1]), len(names)), key=names.__getitem__)
         prepared = self._prepared[shape] = _Prepared(
             statement,
             tuple(encoder(column.type) for column in statement.column_metadata),
             tuple(name for name, _ in columns),
             tuple((name, decode) for name, cql_type in columns if (decode := decoder(cql_type)) is not None),
+            itemgetter(*(statement.routing_key_indexes or key)),
+            itemgetter(*key),
         )
         return prepared
 
 
+def _together(
+    bound: Iterable[tuple[int, _Bound]], alone: Container[int], at_once: int
+) -> Iterator[tuple[list[int], _Bound]]:
+    """Put small batches together, in order, up to ``at_once`` partitions; with the places that they come from.
+
+    Never two that write the same row: all of a CQL batch has one time, and the later one would not win.
+    """
+    places: list[int] = []
+    statements: list[BoundStatement] = []
+    partitions: set[Any] = set()
+    rows: set[Any] = set()
+    size = 0
+    for place, one in bound:
+        one_size = sum(len(value) for statement in one.statements for value in statement.values if value is not None)
+        if one.prepared is not None or place in alone or one_size > BYTES_AT_ONCE:
+            yield [place], one
+            continue
+        full = len(partitions | one.partitions) > at_once or size + one_size > BYTES_AT_ONCE
+        if statements and (full or not rows.isdisjoint(one.rows)):
+            yield places, _Bound(statements)
+            places, statements, partitions, rows, size = [], [], set(), set(), 0
+        places.append(place)
+        statements += one.statements
+        partitions |= one.partitions
+        rows |= one.rows
+        size += one_size
+    if statements:
+        yield places, _Bound(statements)
+
+
 @dataclass(slots=True)
 class _Sent:
-    """A request on its way: leaves its outcome in its place, or its error, and makes room for the next."""
+    """A request on its way: leaves its outcome in its places, or its error, and makes room for the next.
 
+    When it was refused and has several places, they stay pending and are noted in ``refused``.
+    """
+
+    places: list[int]
     bound: _Bound
-    place: int
     outcomes: list[Any]
     errors: list[Exception]
+    refused: list[int]
     in_flight: threading.Semaphore
     future: Any = None
     rows: list[Row] = field(default_factory=list)
 
     def send(self, session: Session) -> None:
         try:
-            self.future = session.execute_async(self.bound.statement)
+            self.future = session.execute_async(_message(self.bound.statements))
         except UNFIT as error:
             # a key that is too long to find its node by
-            self._done(_unfit("the key", error))
+            self._refuse(error)
         except Exception as error:
             self._failed(error)
         else:
@@ -301,7 +363,7 @@ class _Sent:
             self._done(None)
             return
         if page and isinstance(page[0], Exception):
-            self._done(Refused(_reason(page[0])))
+            self._refuse(page[0])
             return
         try:
             self.rows += _rows(self.bound.prepared, page or [])
@@ -316,14 +378,31 @@ class _Sent:
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, InvalidRequest | SyntaxException):
-            self._done(Refused(_reason(error)))
+            self._refuse(error)
         else:
             self.errors.append(error)
             self.in_flight.release()
 
+    def _refuse(self, error: Exception) -> None:
+        if len(self.places) == 1:
+            self._done(Refused(_reason(error)))
+        else:
+            self.refused += self.places
+            self.in_flight.release()
+
     def _done(self, outcome: Any) -> None:
-        self.outcomes[self.place] = outcome
+        for place in self.places:
+            self.outcomes[place] = outcome
         self.in_flight.release()
+
+
+def _message(statements: list[BoundStatement]) -> BoundStatement | BatchStatement:
+    if len(statements) == 1:
+        return statements[0]
+    batch = BatchStatement(BatchType.UNLOGGED)
+    for statement in statements:
+        batch.add(statement)
+    return batch
 
 
 def _bind(prepared: _Prepared, values: Iterable[Any]) -> BoundStatement:

@@ -206,6 +206,22 @@ def test_many_batches_come_back_in_order(tables, user):
     assert tables.select(selects) == expected
 
 
+def test_what_the_server_refuses_takes_no_other_batch_with_it(tables, user):
+    owners = [f"{user}-{n}" if n % 7 else ("" if n % 2 else TOO_LONG) for n in range(40)]
+    results = tables.write([[Update(CONSUMPTION, consumption(owner), {"viewcount": 1})] for owner in owners])
+    assert [isinstance(result, Refused) for result in results] == [n % 7 == 0 for n in range(40)]
+    good = [owner for n, owner in enumerate(owners) if n % 7]
+    found = read(tables, CONSUMPTION, {"userid": good}, "userid")
+    assert sorted(row["userid"] for row in found) == sorted(good)
+
+
+def test_of_several_batches_that_write_one_cell_the_last_wins(tables, user):
+    for values in ((5, 1, 3, 2), (2, 7, None, 1), (1, None)):
+        batches = [[Update(ENROLMENTS, enrolment(user), {"status": value, "progress": 1})] for value in values]
+        assert set(tables.write(batches)) == {None}
+        assert read(tables, ENROLMENTS, enrolment(user), "status") == [{"status": values[-1]}]
+
+
 # --- SELECT
 
 
