@@ -7,6 +7,7 @@ and the functions that make its output events; the product itself carries no tim
 from __future__ import annotations
 
 import cProfile
+import gc
 import pstats
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -190,6 +191,9 @@ def profiled(
             for place, message in enumerate(of_load.scenario.messages)
         ]
         offset += len(records)
+        # what this process keeps for other reasons is not the garbage collector's business in these steps
+        gc.collect()
+        gc.freeze()
         watched = {name: _watch.around(EMIT, getattr(update_progress, name)) for name in _EVENTS}
         with nullcontext() if functions else mock.patch.multiple(update_progress, **watched):
             if functions:
@@ -197,6 +201,7 @@ def profiled(
             for start in range(0, len(records), batch_size):
                 _run(select, progress, records[start : start + batch_size])
             profile.disable()
+        gc.unfreeze()
     after = _threads()
     return StageProfile(
         len(load.scenario.messages),
