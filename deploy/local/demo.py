@@ -219,8 +219,14 @@ class Demo:
         with ThreadPoolExecutor(max_workers=2) as threads:
             jar = threads.submit(job_server_jar, progress)
             up = threads.submit(stack.up, SERVICES)
-            jar.result()
-            up.result()
+            try:
+                jar.result()
+                up.result()
+            except KeyboardInterrupt:
+                # a service that is starting gives up when its process ends
+                for service in self._started:
+                    stack.stop_service(service)
+                raise
         return stack.environment()
 
     def _submit(self, stage: Stage, say: Callable[[str], None], meanwhile: Callable[[], None]) -> None:
