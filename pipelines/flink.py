@@ -91,6 +91,8 @@ def expansion_service(jar: Path, *, in_flink: bool, splittable_read: bool = Fals
     port = _free_port()
     command = [
         "java",
+        # it lives for seconds: what is compiled and collected well would not pay (half the CPU)
+        *(("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC") if in_flink else ()),
         "-cp",
         str(jar),
         "org.apache.beam.sdk.expansion.service.ExpansionService",
