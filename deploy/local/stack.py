@@ -70,7 +70,8 @@ class Stack:
         """Start the services named (all without names) that do not run, side by side, and wait until they are healthy.
 
         Topics and tables of the environment are made when they are missing. Raises UsageError for an unknown service
-        and a taken port, StackError when a service does not come up; what came up stays up.
+        and a taken port, StackError when a service does not come up; what came up stays up. An interrupt ends what is
+        still starting.
         """
         chosen = self._services(services)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -78,8 +79,15 @@ class Stack:
             self._settle(chosen)
             around = self._surroundings()
             with ThreadPoolExecutor(max_workers=len(chosen)) as threads:
-                started = [threads.submit(self._bring_up, service, around) for service in chosen]
-            failures = [error for future in started if (error := future.exception()) is not None]
+                started = {service: threads.submit(self._bring_up, service, around) for service in chosen}
+                try:
+                    failures = [error for future in started.values() if (error := future.exception()) is not None]
+                except KeyboardInterrupt:
+                    # one that is still starting gives up when its process ends
+                    for service, future in started.items():
+                        if not future.done():
+                            self._take_down(service)
+                    raise
         for failure in failures:
             if not isinstance(failure, StackError):
                 raise failure
