@@ -134,7 +134,7 @@ class Measured:
 
 @dataclass
 class MemoryRun:
-    """Memory over a long run. ``samples``: (seconds since the start, resident megabytes of the Python workers)."""
+    """Memory over a long run. ``samples``: (seconds since the start, megabytes of the largest Python worker)."""
 
     events: int
     samples: list[tuple[float, float]]

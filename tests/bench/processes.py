@@ -21,7 +21,7 @@ Processes = Callable[[], Mapping[str, Sequence[psutil.Process]]]
 
 @dataclass
 class Series:
-    """Samples of what goes by one name: seconds since the epoch, CPU seconds so far, bytes of resident memory."""
+    """Samples of what goes by one name: seconds since the epoch, CPU seconds so far, resident bytes of the largest."""
 
     times: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Sampler:
                     with process.oneshot():
                         times = process.cpu_times()
                         cpu[process.pid, process.create_time()] = times.user + times.system
-                        memory += process.memory_info().rss
+                        memory = max(memory, process.memory_info().rss)
                 except psutil.NoSuchProcess:
                     continue
             series.times.append(time.time())

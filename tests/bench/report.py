@@ -72,7 +72,7 @@ def _show_machine(console: Console) -> None:
 
 
 def _show_throughput(console: Console, measured: Measured) -> None:
-    table = _table("throughput", "from the start", "warm", "peak MB")
+    table = _table("throughput", "from the start", "warm", "peak MB of one")
     runs = [run for run in (measured.cold, measured.warm) if run]
     table.add_row("events/s", *(f"{run.events_per_second:.0f}" for run in runs), "")
     table.add_row("seconds", *(f"{run.ended - run.began:.1f}" for run in runs), "")
