@@ -20,8 +20,9 @@ import orjson
 import redis
 import requests
 import yaml
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
-from cassandra.query import dict_factory
+from cassandra import DriverException
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.policies import ConstantReconnectionPolicy
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -56,11 +57,12 @@ class Topics(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A record that a job wrote."""
+    """A record that a job wrote; ``timestamp`` is Kafka's, in epoch ms."""
 
     topic: str
     key: bytes | None
     value: bytes
+    timestamp: int
 
     @property
     def event(self) -> dict[str, Any]:
@@ -112,7 +114,8 @@ class Installation:
         found = stack.environment()
         self.stack = stack
         self.environment = environment
-        self.hierarchies = f"{found['job.env']}_hierarchy_store"
+        self.stack_environment = str(found["job.env"])
+        self.hierarchies = f"{self.stack_environment}_hierarchy_store"
         self.topics = Topics.of(environment)
         self.settings: dict[str, Any] = {
             **found,
@@ -195,12 +198,20 @@ class Installation:
 
     def waiting(self, job: str) -> int:
         """The records of the job's topic that lie behind the committed offsets of its group."""
+        return sum(end - committed for committed, end in self._offsets(job))
+
+    def committed(self, job: str) -> int:
+        """The records of the job's topic that lie before the committed offsets of its group."""
+        return sum(committed for committed, _ in self._offsets(job))
+
+    def _offsets(self, job: str) -> list[tuple[int, int]]:
+        """(committed, end) of each partition of the job's topic."""
         topic = self.topics.published if job == RELATIONS else self.topics.consumption
         consumer = Consumer({"bootstrap.servers": self._brokers, "group.id": f"{self.environment}-{job}-group"})
         try:
             places = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
             committed = consumer.committed(places, timeout=SECONDS)
-            return sum(self._end(place) - max(place.offset, 0) for place in committed)
+            return [(max(place.offset, 0), self._end(place)) for place in committed]
         finally:
             consumer.close()
 
@@ -230,9 +241,14 @@ class Installation:
                     for message in self._reader.consume(num_messages=min(end - begin, 5_000), timeout=1):
                         if message.error():
                             raise KafkaException(message.error())
-                        found.append(Written(topic, message.key(), message.value()))
+                        found.append(Written(topic, message.key(), message.value(), message.timestamp()[1]))
                         begin = message.offset() + 1
         return found
+
+    def records_written(self) -> int:
+        """How many records there are on the topics that the jobs write."""
+        topics = (self.topics.audit, self.topics.certificates, self.topics.failed)
+        return sum(self._end(TopicPartition(topic, place)) for topic in topics for place in self._partitions(topic))
 
     # --- its search service
 
@@ -248,6 +264,13 @@ class Installation:
 
     # --- its tables
 
+    def cassandra_answers(self) -> bool:
+        try:
+            self.session.execute("SELECT release_version FROM system.local")
+        except (DriverException, NoHostAvailable):
+            return False
+        return True
+
     def insert(self, table: str, **columns: Any) -> None:
         names = ", ".join(columns)
         places = ", ".join(["%s"] * len(columns))
@@ -255,7 +278,8 @@ class Installation:
 
     def rows(self, table: str, **key: str) -> list[dict[str, Any]]:
         where = " AND ".join(f"{name} = %s" for name in key)
-        return list(self.session.execute(f"SELECT * FROM {table} WHERE {where}", list(key.values())))  # noqa: S608
+        found = self.session.execute(f"SELECT * FROM {table} WHERE {where}", list(key.values()))  # noqa: S608
+        return [row._asdict() for row in found]
 
     def row(self, table: str, **key: str) -> dict[str, Any] | None:
         return next(iter(self.rows(table, **key)), None)
@@ -304,12 +328,14 @@ def _must_be_delivered(error: object, _: object) -> None:
 
 @contextmanager
 def _cassandra(found: Mapping[str, Any]) -> Iterator[Session]:
-    profile = ExecutionProfile(request_timeout=SECONDS, row_factory=dict_factory)
+    profile = ExecutionProfile(request_timeout=SECONDS)
     cluster = Cluster(
         [found["lms-cassandra.host"]],
         port=found["lms-cassandra.port"],
         protocol_version=5,
         connect_timeout=SECONDS,
+        # the server may be one that a test stops and starts
+        reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
     )
     try:

@@ -111,7 +111,8 @@ def test_case_01_partial(site: Installation) -> None:
     assert learner.counts("b") == (None, 1, 1)
     assert learner.done() == {"C": 2.0, "U1": 2.0}
     assert learner.progress == (1, 2, None)
-    assert learner.enrolment and learner.enrolment["contentstatus"] == {"a": 2, "b": 2}
+    assert learner.enrolment
+    assert learner.enrolment["contentstatus"] == {"a": 2, "b": 2}
     assert 0 < (learner.checksum_lives("b") or 0) <= 604_800
     written = site.written()
     assert learner.audits(written) == {("b", "start"): 1, ("b", "complete"): 1}
