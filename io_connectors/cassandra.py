@@ -133,8 +133,8 @@ class CassandraTables:
                 self._connected = _Statements(self._connect(), self._address)
             return self._connected
 
-    def _give_up(self) -> None:
-        """Leave the session whose server stays away; the next call makes a new one."""
+    def close(self) -> None:
+        """End the session; the next call makes a new one."""
         with self._lock:
             left, self._connected = self._connected, None
         if left is not None:
@@ -189,7 +189,7 @@ class CassandraTables:
             try:
                 retrying(self._recipe.retry_pauses, _Away)(self._run_once, requests, bind, outcomes, alone)
             except _Away as error:
-                self._give_up()
+                self.close()
                 raise StoreUnavailable(f"{self._address} stays away: {error}") from error
         return outcomes
 

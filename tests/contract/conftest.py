@@ -41,10 +41,12 @@ class Moved:
 
 
 @pytest.fixture(scope="session")
-def cassandra(stack_of: Callable[..., Stack]) -> Cassandra:
+def cassandra(stack_of: Callable[..., Stack]) -> Iterator[Cassandra]:
     """The recipe of the stack's Cassandra."""
     settings = stack_of("cassandra").environment()
-    return Cassandra(settings["lms-cassandra.host"], settings["lms-cassandra.port"])
+    recipe = Cassandra(settings["lms-cassandra.host"], settings["lms-cassandra.port"])
+    yield recipe
+    recipe.open().close()
 
 
 @pytest.fixture(scope="session")

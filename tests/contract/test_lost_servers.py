@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from cassandra.cluster import Cluster
 
-from io_connectors.cassandra import Cassandra
+from io_connectors.cassandra import Cassandra, CassandraTables
 from io_connectors.redis import Redis
 from schemas.cassandra import create_statements
 from tests.contract.proxy import Proxy
@@ -38,6 +38,20 @@ def proxy_to() -> Iterator[ProxyTo]:
     yield proxy
     for one in proxies:
         one.end()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Cassandra], CassandraTables]]:
+    """Opens recipes that are closed after the test."""
+    clients: list[CassandraTables] = []
+
+    def open_(recipe: Cassandra) -> CassandraTables:
+        clients.append(recipe.open())
+        return clients[-1]
+
+    yield open_
+    for client in clients:
+        client.close()
 
 
 @pytest.fixture
@@ -70,9 +84,9 @@ def statuses(user: str, table: str) -> Select:
     return Select(table, ("batchid", "status"), {"userid": user})
 
 
-def test_cassandra_comes_back_while_it_is_waited_for(cassandra, proxy_to, table, user):
+def test_cassandra_comes_back_while_it_is_waited_for(cassandra, opened, proxy_to, table, user):
     proxy = proxy_to(cassandra.host, cassandra.port)
-    tables = replace(cassandra, port=proxy.port, retry_pauses=PATIENT).open()
+    tables = opened(replace(cassandra, port=proxy.port, retry_pauses=PATIENT))
     assert tables.write([[enrolment(user, table, 0)]]) == [None]
     proxy.cut()
     timer = after(1.5, proxy.restore)
@@ -86,9 +100,9 @@ def test_cassandra_comes_back_while_it_is_waited_for(cassandra, proxy_to, table,
     assert len(rows) == 199
 
 
-def test_cassandra_is_lost_in_the_middle(cassandra, proxy_to, table, user):
+def test_cassandra_is_lost_in_the_middle(cassandra, opened, proxy_to, table, user):
     proxy = proxy_to(cassandra.host, cassandra.port)
-    tables = replace(cassandra, port=proxy.port, retry_pauses=PATIENT, concurrency=8).open()
+    tables = opened(replace(cassandra, port=proxy.port, retry_pauses=PATIENT, concurrency=8))
     tables.write([[enrolment(user, table, 0)]])
     timers = [after(0.05, proxy.cut), after(1.0, proxy.restore)]
     results = tables.write([[enrolment(user, table, n)] for n in range(3_000)])
@@ -100,9 +114,9 @@ def test_cassandra_is_lost_in_the_middle(cassandra, proxy_to, table, user):
     assert len(rows) == 3_000
 
 
-def test_cassandra_stays_away_and_comes_back_later(cassandra, proxy_to, table, user):
+def test_cassandra_stays_away_and_comes_back_later(cassandra, opened, proxy_to, table, user):
     proxy = proxy_to(cassandra.host, cassandra.port)
-    tables = replace(cassandra, port=proxy.port, retry_pauses=(0.05, 0.1)).open()
+    tables = opened(replace(cassandra, port=proxy.port, retry_pauses=(0.05, 0.1)))
     tables.write([[enrolment(user, table, 0)]])
     proxy.cut()
     begin = time.monotonic()
@@ -120,9 +134,9 @@ def test_cassandra_stays_away_and_comes_back_later(cassandra, proxy_to, table, u
             assert time.monotonic() < patient
 
 
-def test_cassandra_that_does_not_answer_in_time(cassandra, proxy_to, table, user):
+def test_cassandra_that_does_not_answer_in_time(cassandra, opened, proxy_to, table, user):
     proxy = proxy_to(cassandra.host, cassandra.port)
-    tables = replace(cassandra, port=proxy.port, request_timeout=0.5, retry_pauses=(0.05,)).open()
+    tables = opened(replace(cassandra, port=proxy.port, request_timeout=0.5, retry_pauses=(0.05,)))
     tables.write([[enrolment(user, table, 0)]])
     proxy.silence()
     begin = time.monotonic()
@@ -130,7 +144,7 @@ def test_cassandra_that_does_not_answer_in_time(cassandra, proxy_to, table, user
         tables.write([[enrolment(user, table, n)] for n in range(100)])
     assert time.monotonic() - begin < 8
     proxy.restore()
-    assert replace(cassandra, port=proxy.port).open().write([[enrolment(user, table, 1)]]) == [None]
+    assert opened(replace(cassandra, port=proxy.port)).write([[enrolment(user, table, 1)]]) == [None]
 
 
 def test_a_value_that_can_not_be_read_is_refused_and_the_others_are_read(cassandra, table, user):
@@ -149,9 +163,9 @@ def test_a_value_that_can_not_be_read_is_refused_and_the_others_are_read(cassand
     assert results[:20] + results[21:] == [[{"status": 1}]] * 40
 
 
-def test_cassandra_was_never_there(nobody, table, user):
+def test_cassandra_was_never_there(opened, nobody, table, user):
     recipe = Cassandra("127.0.0.1", nobody, connect_timeout=1.0, retry_pauses=(0.05, 0.1))
-    tables = recipe.open()
+    tables = opened(recipe)
     begin = time.monotonic()
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{nobody}"):
@@ -159,7 +173,7 @@ def test_cassandra_was_never_there(nobody, table, user):
     assert time.monotonic() - begin < 10
     assert tables.write([]) == []
     with pytest.raises(StoreUnavailable, match=r"no-such-host\.invalid"):
-        replace(recipe, host="no-such-host.invalid").open().select([statuses(user, table)])
+        opened(replace(recipe, host="no-such-host.invalid")).select([statuses(user, table)])
 
 
 def test_the_password_is_in_no_message(nobody, caplog):
@@ -202,13 +216,13 @@ def test_statements_that_the_server_has_forgotten_are_prepared_again(cassandra, 
         cluster.shutdown()
 
 
-def test_one_session_for_many_threads(cassandra, proxy_to, table, user):
+def test_one_session_for_many_threads(cassandra, opened, proxy_to, table, user):
     proxy = proxy_to(cassandra.host, cassandra.port)
     recipe = replace(cassandra, port=proxy.port)
     failures: list[Any] = []
 
     def work(n: int) -> None:
-        results = recipe.open().write([[enrolment(f"{user}-{n}", table, m)] for m in range(50)])
+        results = opened(recipe).write([[enrolment(f"{user}-{n}", table, m)] for m in range(50)])
         failures.extend(result for result in results if result is not None)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
