@@ -12,6 +12,7 @@ from typing import cast
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from io_connectors.kafka import once_the_group_is_found
 from pipelines import flink, runtime
 from pipelines.channels import KafkaSink, KafkaSource, positions_read
 from pipelines.settings import KafkaSettings, Loaded
@@ -73,6 +74,7 @@ def run_until_end(job: ModuleType, loaded: Loaded, request: runtime.RunRequest) 
     return 0
 
 
+@once_the_group_is_found
 def _range(consumer: Consumer, settings: KafkaSettings) -> tuple[Positions, Positions]:
     """Where the group stands on each partition, and where the partition ends now."""
     topic = settings.kafka_input_topic
@@ -91,6 +93,7 @@ def _range(consumer: Consumer, settings: KafkaSettings) -> tuple[Positions, Posi
     return at, end
 
 
+@once_the_group_is_found
 def _commit(consumer: Consumer, positions: Positions) -> None:
     offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
     consumer.commit(offsets=offsets, asynchronous=False)

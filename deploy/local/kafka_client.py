@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Producer, TopicPartition
 
+from io_connectors.kafka import once_the_group_is_found
+
 TIMEOUT_SECONDS = 20
 # of syslog's levels: emergencies only; what goes wrong is raised, not printed
 QUIET = 0
@@ -85,6 +87,7 @@ class Listener:
         return _ends(self._consumer, topic, partition)
 
 
+@once_the_group_is_found
 def waiting_records(brokers: str, group: str, topic: str) -> int:
     """How many records of a topic wait for a group that nobody is in.
 
