@@ -125,6 +125,7 @@ class UpdateProgress(KeyedBatch):
             REMEMBERED_COURSES, self._status_expiry, timer=lambda: self._clock() / 1000
         )
         self._counts: Counter[str] = Counter()
+        super().setup()
 
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
         self._counts.clear()

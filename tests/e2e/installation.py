@@ -204,6 +204,7 @@ class Installation:
         """The records of the job's topic that lie before the committed offsets of its group."""
         return sum(committed for committed, _ in self._offsets(job))
 
+    @once_the_group_is_found
     def _offsets(self, job: str) -> list[tuple[int, int]]:
         """(committed, end) of each partition of the job's topic."""
         topic = self.topics.published if job == RELATIONS else self.topics.consumption
