@@ -28,6 +28,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.local import flink_jobs
 from deploy.local.stack import Stack
+from io_connectors.kafka import once_the_group_is_found
 
 PROGRESS = "activity-aggregate-updater"
 RELATIONS = "relation-cache-updater"
