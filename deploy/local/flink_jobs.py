@@ -51,7 +51,9 @@ def is_running(flink: str, job_id: str) -> bool:
     """Whether every task of the job runs. Raises requests.RequestException."""
     answer = requests.get(f"http://{flink}/jobs/{job_id}", timeout=TIMEOUT_SECONDS)
     answer.raise_for_status()
-    return all(vertex["status"] == "RUNNING" for vertex in answer.json()["vertices"])
+    states = [vertex["status"] for vertex in answer.json()["vertices"]]
+    # while Flink takes a job in, it has no vertices
+    return bool(states) and all(state == "RUNNING" for state in states)
 
 
 def root_cause(flink: str, job_id: str) -> str:
