@@ -11,7 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.runners.runner import PipelineState
 
@@ -147,7 +152,9 @@ def _run_on_flink(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
     settings = loaded.settings
     given = list(request.beam_options)
     wanted = {**job.beam_options(settings), **loaded.beam_options}
-    flink.check(flink.options(job.NAME, wanted, given, None))
+    arguments = flink.options(job.NAME, wanted, given, None)
+    if str(PipelineOptions(arguments).view_as(StandardOptions).runner).endswith("DirectRunner"):
+        raise UsageError("DirectRunner reads Kafka to its end only: add --until-end, or read a file with --input FILE")
     jar = job_server_jar()
     options = PipelineOptions(flink.options(job.NAME, wanted, given, jar))
     _log.info("Assembling %s; Beam's Java service needs some seconds", job.NAME)
