@@ -182,18 +182,22 @@ def _lines(path: str, is_base64: bool) -> Iterator[Record]:
 
 @dataclass(frozen=True)
 class FileSink:
-    """Each topic's values, one on a line, in ``directory/<topic>.jsonl``; with keys as ``{"key": …, "value": …}``."""
+    """Each topic's values, one on a line, in ``directory/<topic>.jsonl``; with keys as ``{"key": …, "value": …}``.
+
+    What an earlier run left there is removed, unless this one ``continues`` it.
+    """
 
     directory: Path
     with_keys: bool = False
+    continues: bool = False
 
     def file(self, topic: str) -> Path:
         return self.directory / f"{topic}.jsonl"
 
     def write(self, topic: str, records: beam.PCollection[Keyed]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        # what an earlier run left is not this run's output
-        self.file(topic).unlink(missing_ok=True)
+        if not self.continues:
+            self.file(topic).unlink(missing_ok=True)
         _ = records | f"Write {topic}.jsonl" >> beam.ParDo(_AppendLines(str(self.file(topic)), self.with_keys))
 
 

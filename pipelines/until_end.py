@@ -7,6 +7,7 @@ bound over partitions, and a round's offsets are committed once everything in it
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import ModuleType
 from typing import cast
 
@@ -14,7 +15,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from io_connectors.kafka import once_the_group_is_found
 from pipelines import flink, runtime
-from pipelines.channels import KafkaSink, KafkaSource, positions_read
+from pipelines.channels import FileSink, KafkaSink, KafkaSource, Sink, positions_read
 from pipelines.settings import KafkaSettings, Loaded
 
 _log = logging.getLogger(__name__)
@@ -46,32 +47,43 @@ def run_until_end(job: ModuleType, loaded: Loaded, request: runtime.RunRequest) 
             if at == end:
                 _log.info("The group %s has nothing to read on %s", settings.kafka_group_id, settings.kafka_input_topic)
                 return 0
-            with flink.expansion_service(job_server_jar(), in_flink=False) as expansion:
-                while waiting := sum(max(0, end[place] - at[place]) for place in end):
-                    _log.info("%d records to read", waiting)
-                    source = KafkaSource(
-                        settings.kafka_broker_servers,
-                        settings.kafka_group_id,
-                        settings.kafka_input_topic,
-                        expansion,
-                        settings.kafka_auto_offset_reset,
-                        most_records=min(waiting, RECORDS_IN_ONE_ROUND),
-                        most_seconds=SECONDS_OF_ONE_ROUND,
-                    )
-                    kafka = KafkaSink(settings.kafka_broker_servers, expansion, runtime.LARGEST_KAFKA_REQUEST)
-                    sink = runtime.file_or_no_sink(request) if request.output else kafka
-                    if not runtime.run_in_process(job, loaded, request, source, sink):
-                        return 1
-                    read = positions_read.take()
-                    # nothing but markers was left
-                    at |= read or end
-                    _commit(consumer, at)
+            jar = job_server_jar()
+            first = True
+            while waiting := sum(max(0, end[place] - at[place]) for place in end):
+                _log.info("%d records to read", waiting)
+                if not _run_round(job, loaded, request, jar, min(waiting, RECORDS_IN_ONE_ROUND), continues=not first):
+                    return 1
+                first = False
+                # where nothing is read, nothing but markers was left
+                at |= positions_read.take() or end
+                _commit(consumer, at)
         except KafkaException as error:
             _log.error("Kafka at %s: %s", settings.kafka_broker_servers, error.args[0].str())
             return 1
         finally:
             consumer.close()
     return 0
+
+
+def _run_round(
+    job: ModuleType, loaded: Loaded, request: runtime.RunRequest, jar: Path, records: int, *, continues: bool
+) -> bool:
+    """Read and handle so many records. The Java worker serves one pipeline, so each round has its own."""
+    settings = cast(KafkaSettings, loaded.settings)
+    with flink.expansion_service(jar, in_flink=False) as expansion:
+        source = KafkaSource(
+            settings.kafka_broker_servers,
+            settings.kafka_group_id,
+            settings.kafka_input_topic,
+            expansion,
+            settings.kafka_auto_offset_reset,
+            most_records=records,
+            most_seconds=SECONDS_OF_ONE_ROUND,
+        )
+        sink: Sink = KafkaSink(settings.kafka_broker_servers, expansion, runtime.LARGEST_KAFKA_REQUEST)
+        if request.output:
+            sink = FileSink(request.output, request.with_keys, continues)
+        return runtime.run_in_process(job, loaded, request, source, sink)
 
 
 @once_the_group_is_found
