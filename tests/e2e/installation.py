@@ -178,19 +178,16 @@ class Installation:
         options = ["--config", str(self.configuration(job, **more))]
         if beam_options:
             options += ["--", *beam_options]
-        log = self._directory / f"{job}.log"
-        running: list[RunningJob] = []
-        with flink_jobs.submitted(self.flink, job, options, log) as wait:
-
-            def wait_until_running() -> RunningJob:
-                running.append(RunningJob(self.flink, job, wait()))
-                return running[-1]
-
-            try:
-                yield wait_until_running
-            finally:
-                for one in running:
-                    one.cancel()
+        known = {found.id for found in flink_jobs.jobs(self.flink, job)}
+        log = self._directory / f"{job}-{len(known)}.log"
+        try:
+            with flink_jobs.submitted(self.flink, job, options, log) as wait:
+                yield lambda: RunningJob(self.flink, job, wait())
+        finally:
+            # also one that never ran
+            for found in flink_jobs.jobs(self.flink, job):
+                if found.id not in known and found.lives:
+                    flink_jobs.cancel(self.flink, found.id)
 
     def handled(self, job: str, seconds: float = HANDLED_SECONDS) -> None:
         """Wait until the job's group has committed the end of its topic: all is handled, and its output is written."""

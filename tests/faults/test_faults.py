@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import psutil
 import pytest
 
 from deploy.local.stack import Stack
@@ -71,33 +72,42 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return tell
 
 
-def kill_workers(stack: Stack) -> None:
-    """End the Python workers that run, at once, as running out of memory would."""
-    eventually(lambda: bool(stack.workers()), BACK_SECONDS)
-    for worker in stack.workers():
+def kill(workers: list[psutil.Process]) -> None:
+    """End them at once, as running out of memory would."""
+    for worker in workers:
         worker.kill()
 
 
+def living_workers(stack: Stack) -> list[psutil.Process]:
+    eventually(lambda: bool(stack.workers()), BACK_SECONDS)
+    return stack.workers()
+
+
 def test_a_killed_python_worker(site: Installation, flink_stack: Stack, tell: Tell) -> None:
-    with Traffic(site, "worker", seconds=20) as traffic:
-        traffic.flow_until_some_would_come_again(8)
+    with Traffic(site, "worker") as traffic:
+        traffic.flow(3)
+        workers = living_workers(flink_stack)
+        traffic.flow_until_some_would_come_again()
         fault_at = time.time()
-        kill_workers(flink_stack)
+        kill(workers)
+        traffic.flow(6)
     judgement = judge(traffic, fault_at)
     tell("Python worker killed", judgement)
     assert judgement.faults == []
 
 
 def test_cassandra_stopped_for_20_seconds(site: Installation, flink_stack: Stack, tell: Tell) -> None:
-    with Traffic(site, "cassandra", seconds=35) as traffic:
-        traffic.flow_until_some_would_come_again(5)
+    with Traffic(site, "cassandra", seconds=90) as traffic:
+        traffic.flow(3)
+        traffic.flow_until_some_would_come_again()
         fault_at = time.time()
         flink_stack.stop_service("cassandra")
         traffic.flow(max(0.0, 20 - (time.time() - fault_at)))
         flink_stack.start_service("cassandra")
-        back_at = time.time()
+        back_after = time.time() - fault_at
+        traffic.flow(3)
     judgement = judge(traffic, fault_at)
-    tell(f"Cassandra stopped, back after {back_at - fault_at:.1f} s", judgement)
+    tell(f"Cassandra stopped, back after {back_after:.1f} s", judgement)
     assert judgement.faults == []
 
 
@@ -107,7 +117,7 @@ def test_what_stopped_others_for_good(submission: Submission, site: Installation
     lost = Learner(site, cached=False)
     site.set_status(lost.course, "Live")
     learner = Learner(site)
-    with Traffic(site, "stoppers", seconds=8) as traffic:
+    with Traffic(site, "stoppers", seconds=15) as traffic:
         for _ in range(4):
             traffic.flow(1)
             site.send(site.topics.consumption, b'{"eid": "BE_JOB_REQUEST", ', lost.event("a"))
@@ -125,36 +135,44 @@ def test_what_stopped_others_for_good(submission: Submission, site: Installation
 
 @pytest.mark.slow_faults
 def test_a_killed_task_manager(site: Installation, flink_stack: Stack, tell: Tell) -> None:
-    with Traffic(site, "taskmanager", seconds=30) as traffic:
-        traffic.flow_until_some_would_come_again(8)
+    with Traffic(site, "taskmanager", seconds=90) as traffic:
+        traffic.flow(3)
+        traffic.flow_until_some_would_come_again()
         fault_at = time.time()
         flink_stack.kill("taskmanager")
         flink_stack.start_service("taskmanager")
+        back_after = time.time() - fault_at
+        traffic.flow(6)
     judgement = judge(traffic, fault_at)
-    tell("TaskManager killed, another one started", judgement)
+    tell(f"TaskManager killed, another one up after {back_after:.1f} s", judgement)
     assert judgement.faults == []
 
 
 @pytest.mark.slow_faults
 def test_redis_restarted(site: Installation, flink_stack: Stack, tell: Tell) -> None:
-    with Traffic(site, "redis", seconds=20) as traffic:
-        traffic.flow_until_some_would_come_again(6)
+    with Traffic(site, "redis") as traffic:
+        traffic.flow(3)
+        traffic.flow_until_some_would_come_again()
         fault_at = time.time()
         flink_stack.stop_service("redis")
         traffic.flow(3)
         flink_stack.start_service("redis")
+        back_after = time.time() - fault_at
+        traffic.flow(6)
     judgement = judge(traffic, fault_at)
-    tell("Redis stopped for 3 s", judgement)
+    tell(f"Redis stopped, back after {back_after:.1f} s", judgement)
     assert judgement.faults == []
 
 
 @pytest.mark.slow_faults
 def test_a_worker_killed_again_and_again(site: Installation, flink_stack: Stack, tell: Tell) -> None:
-    with Traffic(site, "again", seconds=40) as traffic:
+    with Traffic(site, "again", seconds=120) as traffic:
         for _ in range(3):
-            traffic.flow_until_some_would_come_again(3)
+            workers = living_workers(flink_stack)
+            traffic.flow_until_some_would_come_again()
             fault_at = time.time()
-            kill_workers(flink_stack)
+            kill(workers)
+        traffic.flow(6)
     judgement = judge(traffic, fault_at)
     tell("Python worker killed three times (recovery of the last)", judgement)
     assert judgement.faults == []
@@ -164,10 +182,12 @@ def test_a_worker_killed_again_and_again(site: Installation, flink_stack: Stack,
 def test_cancelled_and_begun_again_from_the_offsets_alone(
     submission: Submission, site: Installation, tell: Tell
 ) -> None:
-    with Traffic(site, "offsets", seconds=40) as traffic:
-        traffic.flow_until_some_would_come_again(10)
+    with Traffic(site, "offsets", seconds=90) as traffic:
+        traffic.flow(3)
+        traffic.flow_until_some_would_come_again()
         fault_at = time.time()
         submission.again()
+        traffic.flow(3)
     judgement = judge(traffic, fault_at)
     tell("Job cancelled, submitted again", judgement)
     assert judgement.faults == []
