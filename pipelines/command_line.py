@@ -310,6 +310,8 @@ def _log_to_standard_error() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("apache_beam", "cassandra", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # what Beam's Java worker says arrives as the root logger's own; it does not close its channels before it ends
+    logging.getLogger().addFilter(lambda record: "ManagedChannel" not in record.getMessage())
     # they warn of options that only Flink's side knows, and of steps that emit at the bundle's end
     for mistaken in ("apache_beam.options.pipeline_options", "apache_beam.transforms.core"):
         logging.getLogger(mistaken).setLevel(logging.ERROR)

@@ -102,12 +102,10 @@ def expansion_service(jar: Path, *, in_flink: bool, splittable_read: bool = Fals
     if not splittable_read:
         command.append("--experiments=use_deprecated_read")
     with tempfile.TemporaryFile() as log, tempfile.NamedTemporaryFile() as empty:
-        if in_flink:
-            # left to itself, the service puts its own jar into the job's, which is made of that jar already:
-            # a quarter of a gigabyte to be built, sent and unpacked for every job
-            command += ["--defaultEnvironmentType=EMBEDDED", f"--filesToStage={empty.name}"]
-        else:
-            command.append("--alsoStartLoopbackWorker")
+        command.append("--defaultEnvironmentType=EMBEDDED" if in_flink else "--alsoStartLoopbackWorker")
+        # left to itself, the service hands out its own jar with each Java step: a quarter of a gigabyte to be built,
+        # sent and unpacked for every job, which is made of that jar already, or for a worker that has it loaded
+        command.append(f"--filesToStage={empty.name}")
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_until_listening(process, port, log)
