@@ -168,6 +168,10 @@ class Flink(Service):
         log = around.processes.log(process)
         (configuration / "config.yaml").write_text(yaml.safe_dump(_configuration(process, directory, log, around)))
         (configuration / "log4j.properties").write_text(LOG4J)
+        jars = [flink_class_path(around.progress)]
+        if process == "taskmanager":
+            # the classes of the jobs are there already, see classloader.resolve-order
+            jars.append(str(job_server_jar(around.progress)))
         command = [
             java(),
             *memory,
@@ -177,7 +181,7 @@ class Flink(Service):
             f"-Dlog4j.configurationFile={(configuration / 'log4j.properties').as_uri()}",
             f"-Dlog.file={log}",
             "-cp",
-            flink_class_path(around.progress),
+            os.pathsep.join(jars),
             main_class,
             "--configDir",
             str(configuration),
@@ -240,6 +244,9 @@ def _configuration(process: str, directory: Path, log: Path, around: Surrounding
         "io.tmp.dirs": str(directory / "tmp" / process),
         "web.upload.dir": str(directory / "tmp" / process / "upload"),
         "web.log.path" if process == "jobmanager" else "taskmanager.log.path": str(log),
+        # Threads of Beam outlive their job, and with them the classes that it brought along, 50 MB each time: a
+        # TaskManager that took them from the job would have no room for any more after a few submissions.
+        "classloader.resolve-order": "parent-first" if process == "taskmanager" else "child-first",
         # a store that stays away must not end a job: try again for ever, a little slower each time
         "restart-strategy.type": "exponential-delay",
         "restart-strategy.exponential-delay.initial-backoff": "1 s",
