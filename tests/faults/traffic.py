@@ -20,6 +20,8 @@ SECONDS_OF_BLOCK = 3
 LINES_SHOWN = 20
 # an outage may leave this much to catch up with
 CAUGHT_UP_SECONDS = 180
+# a checkpoint, and a batch after it
+DUE_SECONDS = 60
 
 
 class Traffic:
@@ -69,9 +71,9 @@ class Traffic:
     def flow_until_some_would_come_again(self) -> None:
         """Let it flow until the job has handled something that no checkpoint covers: a restart delivers it again."""
         committed = self.site.committed(PROGRESS)
-        eventually(lambda: self.site.committed(PROGRESS) > committed, SECONDS)
+        eventually(lambda: self.site.committed(PROGRESS) > committed, DUE_SECONDS)
         written = self.site.records_written()
-        eventually(lambda: self.site.records_written() > written, SECONDS)
+        eventually(lambda: self.site.records_written() > written, DUE_SECONDS)
         assert self._thread.is_alive(), "it ran dry before"
 
     def _wait_for(self, sent: int) -> None:
