@@ -131,8 +131,10 @@ def test_all_services_are_there_with_topics_and_tables(flink_stack: Stack) -> No
     assert overview["taskmanagers"] == 1
 
 
+@pytest.mark.usefixtures("jobs")
 def test_everything_listens_on_loopback_only(flink_stack: Stack) -> None:
-    flink_stack.workers()
+    """While jobs run, too: each brings servers of Beam's into the TaskManager, for its workers."""
+    assert flink_stack.workers() != []
     families = [
         process
         for status in flink_stack.status()
