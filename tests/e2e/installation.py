@@ -143,7 +143,7 @@ class Installation:
         )
         self._reader = Consumer({"bootstrap.servers": self._brokers, "group.id": f"{environment}-test"})
         closing.callback(self._reader.close)
-        self._read_from: dict[tuple[str, int], int] = {}
+        self._read: dict[tuple[str, int], int] = {}  # up to which offset
 
     @classmethod
     @contextmanager
@@ -230,24 +230,22 @@ class Installation:
 
     def written(self) -> list[Written]:
         """What the jobs wrote since this was asked last."""
+        if not self._read:
+            self._read = dict.fromkeys(self._written_to(), 0)
+            self._reader.assign([TopicPartition(*place, 0) for place in self._read])
+        ends = {place: self._end(TopicPartition(*place)) for place in self._read}
         found = []
-        for topic in (self.topics.audit, self.topics.certificates, self.topics.failed):
-            for partition in self._partitions(topic):
-                begin = self._read_from.get((topic, partition), 0)
-                end = self._read_from[topic, partition] = self._end(TopicPartition(topic, partition))
-                self._reader.assign([TopicPartition(topic, partition, begin)])
-                while begin < end:
-                    for message in self._reader.consume(num_messages=min(end - begin, 5_000), timeout=1):
-                        if message.error():
-                            raise KafkaException(message.error())
-                        found.append(Written(topic, message.key(), message.value(), message.timestamp()[1]))
-                        begin = message.offset() + 1
+        while any(self._read[place] < end for place, end in ends.items()):
+            for message in self._reader.consume(num_messages=1_000, timeout=0.1):
+                if message.error():
+                    raise KafkaException(message.error())
+                self._read[message.topic(), message.partition()] = message.offset() + 1
+                found.append(Written(message.topic(), message.key(), message.value(), message.timestamp()[1]))
         return found
 
     def records_written(self) -> int:
         """How many records there are on the topics that the jobs write."""
-        topics = (self.topics.audit, self.topics.certificates, self.topics.failed)
-        return sum(self._end(TopicPartition(topic, place)) for topic in topics for place in self._partitions(topic))
+        return sum(self._end(TopicPartition(*place)) for place in self._written_to())
 
     # --- its search service
 
@@ -282,6 +280,11 @@ class Installation:
 
     def row(self, table: str, **key: str) -> dict[str, Any] | None:
         return next(iter(self.rows(table, **key)), None)
+
+    def _written_to(self) -> list[tuple[str, int]]:
+        """(topic, partition) of all that the jobs write to."""
+        topics = (self.topics.audit, self.topics.certificates, self.topics.failed)
+        return [(topic, partition) for topic in topics for partition in self._partitions(topic)]
 
     def _partitions(self, topic: str) -> Sequence[int]:
         return sorted(self._reader.list_topics(topic, timeout=SECONDS).topics[topic].partitions)
