@@ -41,7 +41,6 @@ setup(
         "rich==15.0.0",
         "tenacity==9.2.1",
         "typer==0.29.2",
-        "uuid-utils==1.2.0",
         # fresh ids for every event, ten times faster than the standard library's
         "uuid-utils==1.2.0",
     ],

@@ -25,7 +25,10 @@ class StoreUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """``SELECT columns FROM table WHERE …``. A list as value means ``IN``; ``table`` is ``keyspace.name``."""
+    """``SELECT columns FROM table WHERE …``. A list as value means ``IN``; ``table`` is ``keyspace.name``.
+
+    Without columns: all that the table has, whatever the installation's table has.
+    """
 
     table: str
     columns: tuple[str, ...]
@@ -34,12 +37,27 @@ class Select:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """``UPDATE table SET assign…, add… WHERE …``; ``add`` puts entries into a map column and leaves the others."""
+    """``UPDATE table SET assign…, add… WHERE …``; ``add`` puts entries into a map column and leaves the others.
+
+    ``if_exists`` makes no row where there is none; such an update is a batch of its own.
+    """
 
     table: str
     where: Mapping[str, Any]
     assign: Mapping[str, Any] = field(default_factory=dict)
     add: Mapping[str, Mapping[Any, Any]] = field(default_factory=dict)
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """``DELETE FROM table WHERE …``: the rows of a key, or of the first columns of one."""
+
+    table: str
+    where: Mapping[str, Any]
+
+
+Write = Update | Delete
 
 
 class Tables(Protocol):
@@ -49,7 +67,7 @@ class Tables(Protocol):
         """Run all selects, a bounded number at a time. Results in input order; raises StoreUnavailable."""
         ...
 
-    def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
+    def write(self, batches: Sequence[Sequence[Write]]) -> list[Refused | None]:
         """Run each inner list as one CQL batch, concurrently. Results in input order; raises StoreUnavailable."""
         ...
 

@@ -1,0 +1,166 @@
+"""What a transform may ask of Sunbird's services and of other stores that speak HTTP: small interfaces.
+
+The clients live in ``io_connectors``. Three things can go wrong with a call, and a step must treat each differently:
+
+* ``ServiceRefused``: the service answered, and asking again would give the same answer. The fault is in the data.
+* ``StoreUnavailable``: no answer, or one that says "later", after bounded retries. The bundle fails and is repeated.
+* ``OutcomeUnknown``: a create was sent, and nobody can say whether it was done. It must not be repeated blindly.
+
+No message of theirs holds personal data, a key or an answer's body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from transforms.stores import StoreUnavailable
+
+__all__ = [
+    "CertificateRegistry",
+    "Contents",
+    "Credentials",
+    "Documents",
+    "Objects",
+    "OutcomeUnknown",
+    "ServiceRefused",
+    "Signing",
+    "Templates",
+    "UserBlocked",
+    "Users",
+]
+
+
+class ServiceRefused(Exception):
+    """A service's final word; the message names the service and the status, never what was sent or answered."""
+
+
+class UserBlocked(ServiceRefused):
+    """The account is deleted or blocked (400 with ``UOS_USRRED0006`` or ``USER_ACCOUNT_BLOCKED`` in the body)."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """A create was sent (read time-out, 502, 504), and whether it was done is not known."""
+
+
+class Contents(Protocol):
+    """The content service (spec: collection-cert-pre-processor §3.5, §3.7)."""
+
+    def metadata(self, content_id: str) -> dict[str, Any] | None:
+        """``result.content`` of a content; None when there is none or the service fails in any way, after retries."""
+        ...
+
+    def course_name(self, course_id: str) -> str:
+        """The name of a course, ``""`` when it has none. Raises ServiceRefused, StoreUnavailable."""
+        ...
+
+
+class Users(Protocol):
+    """The user and organisation service (spec: collection-cert-pre-processor §3.6, generator §3.9, §3.10)."""
+
+    def user(self, user_id: str) -> dict[str, Any] | None:
+        """The user with organisations, roles and locations (pre-processor §3.6); None when missing or empty.
+
+        Raises UserBlocked, ServiceRefused, StoreUnavailable.
+        """
+        ...
+
+    def profile(self, user_id: str) -> dict[str, Any] | None:
+        """The plain user (generator §3.9); as ``user`` otherwise."""
+        ...
+
+    def notify(self, request: Mapping[str, Any]) -> None:
+        """Send an e-mail or SMS: ``{"request": request}``. Tried once. Raises ServiceRefused, StoreUnavailable."""
+        ...
+
+    def feed(self, request: Mapping[str, Any]) -> None:
+        """Put an entry into a user's feed: ``{"request": request}``. Tried once. Raises as ``notify``."""
+        ...
+
+
+class Credentials(Protocol):
+    """Sunbird RC, for one entity (spec: collection-certificate-generator §3.4, §3.7, §3.11, §6)."""
+
+    def key_id(self) -> str:
+        """``osid`` of the first public key, remembered for 5 minutes. Raises ServiceRefused, StoreUnavailable."""
+        ...
+
+    def create(self, request: Mapping[str, Any]) -> str:
+        """Make a record: its osid. Raises ServiceRefused, StoreUnavailable (surely not made), OutcomeUnknown."""
+        ...
+
+    def search(self, filters: Mapping[str, Any], limit: int) -> list[dict[str, Any]]:
+        """The records that fit; none for a 404. Raises ServiceRefused, StoreUnavailable."""
+        ...
+
+    def delete(self, osid: str) -> bool:
+        """Whether RC had the record and removed it (200); False for any other final answer. Raises StoreUnavailable."""
+        ...
+
+
+class CertificateRegistry(Protocol):
+    """The certificate registry of legacy certificates (spec: collection-certificate-generator §3.5.7)."""
+
+    def add(self, request: Mapping[str, Any]) -> None:
+        """Register: ``{"request": request}``. Raises ServiceRefused, StoreUnavailable, OutcomeUnknown."""
+        ...
+
+
+class Signing(Protocol):
+    """The encryption service (spec: collection-certificate-generator §3.5.3)."""
+
+    def sign(self, key_id: str, entity: Mapping[str, Any]) -> str:
+        """The signature of a document in base64. Raises ServiceRefused, StoreUnavailable."""
+        ...
+
+
+class Templates(Protocol):
+    """SVG templates at http and https addresses (spec: collection-certificate-generator §3.5.5)."""
+
+    def fetch(self, url: str) -> str:
+        """The text of a template, UTF-8. Raises ServiceRefused (404 and other final answers, no http address, not
+        UTF-8, larger than the limit), StoreUnavailable."""
+        ...
+
+
+class Objects(Protocol):
+    """One container of an object store (spec: collection-certificate-generator §3.5.6)."""
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """Write an object, in place of one that is there. Up to 5 tries, then raises StoreUnavailable."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """An object; None when there is none. Raises StoreUnavailable."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing to do when there is none. Raises StoreUnavailable."""
+        ...
+
+
+class Documents(Protocol):
+    """Elasticsearch (spec: core §9). Top-level strings above 32,000 characters are cut before a write.
+
+    Every method raises StoreUnavailable after bounded retries, and ``Refused`` for a final error of one document.
+    """
+
+    def index(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write documents by id, each in full, in bulk."""
+        ...
+
+    def update(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Merge documents by id into those that are there, or create them, in bulk."""
+        ...
+
+    def get(self, index: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:
+        """The documents, None where there is none."""
+        ...
+
+    def delete(self, index: str, ids: Sequence[str]) -> list[bool]:
+        """Remove documents; whether each was there. A missing index is like a missing document."""
+        ...
+
+    def has_index(self, index: str) -> bool:
+        """Whether there is such an index or alias."""
+        ...
