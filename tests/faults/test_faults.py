@@ -72,24 +72,26 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
     return tell
 
 
-def kill(workers: list[psutil.Process]) -> None:
-    """End them at once, as running out of memory would."""
-    for worker in workers:
+def kill_workers(stack: Stack) -> None:
+    """End the Python workers at once, as running out of memory would. While a job starts again there may be none, or
+    one that is about to end by itself, which is no kill."""
+    eventually(lambda: any([killed(worker) for worker in stack.workers()]), BACK_SECONDS)
+
+
+def killed(worker: psutil.Process) -> bool:
+    try:
         worker.kill()
-
-
-def living_workers(stack: Stack) -> list[psutil.Process]:
-    eventually(lambda: bool(stack.workers()), BACK_SECONDS)
-    return stack.workers()
+    except psutil.NoSuchProcess:
+        return False
+    return True
 
 
 def test_a_killed_python_worker(site: Installation, flink_stack: Stack, tell: Tell) -> None:
     with Traffic(site, "worker") as traffic:
         traffic.flow(3)
-        workers = living_workers(flink_stack)
         traffic.flow_until_some_would_come_again()
         fault_at = time.time()
-        kill(workers)
+        kill_workers(flink_stack)
         traffic.flow(6)
     judgement = judge(traffic, fault_at)
     tell("Python worker killed", judgement)
@@ -168,10 +170,9 @@ def test_redis_restarted(site: Installation, flink_stack: Stack, tell: Tell) -> 
 def test_a_worker_killed_again_and_again(site: Installation, flink_stack: Stack, tell: Tell) -> None:
     with Traffic(site, "again", seconds=120) as traffic:
         for _ in range(3):
-            workers = living_workers(flink_stack)
             traffic.flow_until_some_would_come_again()
             fault_at = time.time()
-            kill(workers)
+            kill_workers(flink_stack)
         traffic.flow(6)
     judgement = judge(traffic, fault_at)
     tell("Python worker killed three times (recovery of the last)", judgement)
