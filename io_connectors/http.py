@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import default_headers
+from urllib3.exceptions import HTTPError, LocationValueError, MaxRetryError, NewConnectionError
 
 from io_connectors.one_per_process import one_per_process
 from io_connectors.retries import retrying
+from transforms.services import OutcomeUnknown, ServiceRefused
 from transforms.stores import StoreUnavailable
 
-__all__ = ["Http", "HttpCalls", "HttpResult"]
+__all__ = [
+    "LATER",
+    "Answer",
+    "BodyRefused",
+    "Calls",
+    "Http",
+    "HttpCalls",
+    "HttpResult",
+    "NoAnswer",
+    "NotReached",
+    "Unsendable",
+]
 
-_REPEATABLE = frozenset({"GET", "HEAD"})
+LATER = frozenset({408, 429, 502, 503, 504})
+"""The statuses that the certificate jobs read as "ask again later" (spec: collection-certificate-generator §6)."""
+
 _TRY_AGAIN = frozenset({502, 503, 504})
+_REPEATABLE = frozenset({"GET", "HEAD"})
+_NOT_PROCESSED = frozenset({429, 503})
+_PERHAPS_PROCESSED = frozenset({408, 502, 504})
+
+_REDIRECTED = frozenset({"GET", "HEAD"})
+_REDIRECTS = 5
+_CHUNK = 1 << 16
 
 
 class HttpResult(NamedTuple):
@@ -31,11 +56,35 @@ class HttpResult(NamedTuple):
         return self.status in (200, 201)
 
 
+class Answer(NamedTuple):
+    """What came over the wire; ``charset`` is the one that the answer names."""
+
+    status: int
+    body: bytes
+    charset: str | None = None
+
+
+class NoAnswer(StoreUnavailable):
+    """A request was sent, or may have been, and no answer came."""
+
+
+class NotReached(NoAnswer):
+    """No connection could be made, so nothing was sent."""
+
+
+class Unsendable(StoreUnavailable):
+    """No request can be made of this: no http or https address, or a header that can not be sent."""
+
+
+class BodyRefused(ServiceRefused):
+    """An answer came, but its body is larger than the limit, or is not in the encoding that it claims."""
+
+
 @dataclass(frozen=True)
 class Http:
     """The recipe of a client; timeouts and pauses in seconds, ``pool`` connections are kept per host.
 
-    With the default pauses a repeatable call is tried three times.
+    With the default pauses a repeatable call is tried three times. ``pool`` should be the number of threads that call.
     """
 
     connect_timeout: float = 10.0
@@ -51,52 +100,237 @@ class Http:
 class _TryAgain(Exception):
     """An answer that may be another one soon."""
 
-    def __init__(self, result: HttpResult) -> None:
-        super().__init__(f"status {result.status}")
-        self.result = result
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(f"status {answer.status}")
+        self.answer = answer
 
 
-class HttpCalls:
-    """The client. A call that gets any answer gives it, whatever its status; one that gets none raises."""
+class Calls(ABC):
+    """What every client of HTTP does, whatever carries its requests: which calls are tried again, and how often.
 
-    def __init__(self, recipe: Http) -> None:
-        self._recipe = recipe
-        self._session = requests.Session()
-        # The process environment counts only where a configuration file says so.
-        self._session.trust_env = False
-        adapter = HTTPAdapter(pool_connections=recipe.pool, pool_maxsize=recipe.pool)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+    ``arguments`` of the methods are those of ``requests.Request``; ``limit`` is the most bytes that an answer's body
+    may have. All methods may be used by many threads at once. They raise Unsendable for what is no request, and
+    ServiceRefused for an answer that can not be read or found. Messages name the address, never path, headers or
+    bodies.
+    """
 
-    def call(self, method: str, url: str, *, repeatable: bool | None = None, **arguments: Any) -> HttpResult:
-        """Make a call; ``arguments`` are those of ``requests``. ``repeatable``: by default GET and HEAD are.
+    def __init__(self, retry_pauses: tuple[float, ...]) -> None:
+        self._repeating = retrying(retry_pauses, NoAnswer, _TryAgain)
+        self._creating = retrying(retry_pauses, NotReached, _TryAgain)
 
-        A repeatable call is tried again after connect errors, time-outs and the statuses 502, 503 and 504, of which
-        the last is given. Raises StoreUnavailable, which names the address, when no answer came. spec: core §8
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        repeatable: bool | None = None,
+        again: frozenset[int] = _TRY_AGAIN,
+        limit: int | None = None,
+        **arguments: Any,
+    ) -> HttpResult:
+        """Make a call that gives any answer it gets, whatever its status. ``repeatable``: by default GET and HEAD are.
+
+        A repeatable call is tried again after connect errors, time-outs and the statuses ``again``, of which the last
+        is given. Raises StoreUnavailable, which names the address, when no answer came. spec: core §8
         """
-        again = method.upper() in _REPEATABLE if repeatable is None else repeatable
-        arguments.setdefault("headers", {"Content-Type": "application/json"})
+        if repeatable is None:
+            repeatable = method.upper() in _REPEATABLE
+        return _text(self._answer(_prepared(method, url, arguments), again if repeatable else None, limit))
 
-        def once() -> HttpResult:
-            response = self._session.request(
-                method, url, timeout=(self._recipe.connect_timeout, self._recipe.read_timeout), **arguments
-            )
-            if "charset" not in response.headers.get("Content-Type", ""):
-                response.encoding = "utf-8"
-            result = HttpResult(response.status_code, response.text)
-            if result.status in _TRY_AGAIN:
-                raise _TryAgain(result)
-            return result
+    def create(self, url: str, *, limit: int | None = None, **arguments: Any) -> HttpResult:
+        """POST what must not be done twice: tried again only when the request was surely not processed.
+
+        Raises StoreUnavailable when it was not (no connection, 429, 503, after the retries), OutcomeUnknown when
+        nobody can say (time-out or broken connection after sending, 408, 502, 504). Every other answer is given.
+        spec: collection-certificate-generator §6
+        """
+        request = _prepared("POST", url, arguments)
+
+        def once() -> Answer:
+            answer = self._exchange(request, limit)
+            if answer.status in _NOT_PROCESSED:
+                raise _TryAgain(answer)
+            return answer
 
         try:
-            pauses = self._recipe.retry_pauses if again else ()
-            return retrying(pauses, requests.RequestException, _TryAgain)(once)
+            answer = self._creating(once)
         except _TryAgain as last:
-            return last.result
-        except requests.RequestException as error:
-            raise StoreUnavailable(f"{_address(url)} does not answer: {type(error).__name__}: {error}") from error
+            raise StoreUnavailable(f"{_address(url)} answers {last.answer.status}") from None
+        except NotReached:
+            raise
+        except NoAnswer as error:
+            raise OutcomeUnknown(str(error)) from error
+        if answer.status in _PERHAPS_PROCESSED:
+            raise OutcomeUnknown(f"{_address(url)} answers {answer.status}")
+        return _text(answer)
+
+    def fetch(self, url: str, *, limit: int, again: frozenset[int] = LATER) -> tuple[int, bytes]:
+        """GET a file: the status and the body as it came. Tried again, and raises, as a repeatable ``call``."""
+        answer = self._answer(_prepared("GET", url, {"headers": {}}), again, limit)
+        return answer.status, answer.body
+
+    def _answer(self, request: requests.PreparedRequest, again: frozenset[int] | None, limit: int | None) -> Answer:
+        if again is None:
+            return self._exchange(request, limit)
+
+        def once() -> Answer:
+            answer = self._exchange(request, limit)
+            if answer.status in again:
+                raise _TryAgain(answer)
+            return answer
+
+        try:
+            return self._repeating(once)
+        except _TryAgain as last:
+            return last.answer
+
+    @abstractmethod
+    def _exchange(self, request: requests.PreparedRequest, limit: int | None) -> Answer:
+        """Send once. Raises NotReached, NoAnswer, Unsendable, ServiceRefused."""
+
+
+class HttpCalls(Calls):
+    """The client over sockets. GET and HEAD follow redirects, to http and https addresses only.
+
+    It goes to the transport of ``requests`` directly: a session would merge settings, cookies and the process
+    environment into every call, none of which is wanted here, for half as much CPU again.
+    """
+
+    def __init__(self, recipe: Http) -> None:
+        super().__init__(recipe.retry_pauses)
+        self._timeout = (recipe.connect_timeout, recipe.read_timeout)
+        self._transport = HTTPAdapter(pool_connections=recipe.pool, pool_maxsize=recipe.pool)
+
+    def _exchange(self, request: requests.PreparedRequest, limit: int | None) -> Answer:
+        url = str(request.url)
+        for _ in range(_REDIRECTS + 1):
+            answer, target = self._exchange_here(request, limit)
+            further = _redirected(request, target) if target is not None and request.method in _REDIRECTED else None
+            if further is None:
+                return answer
+            request = further
+        raise ServiceRefused(f"{_address(url)} redirects more than {_REDIRECTS} times")
+
+    def _exchange_here(self, request: requests.PreparedRequest, limit: int | None) -> tuple[Answer, str | None]:
+        address = _address(str(request.url))
+        try:
+            response = self._transport.send(request, stream=True, timeout=self._timeout)
+        except (requests.ConnectionError, requests.Timeout) as error:
+            kind = NotReached if _was_not_reached(error) else NoAnswer
+            raise kind(f"{address} does not answer: {_why(error)}") from error
+        except (requests.RequestException, LocationValueError, UnicodeError) as error:
+            raise Unsendable(f"{address}: not a request that can be sent: {type(error).__name__}") from error
+        except (HTTPError, OSError) as error:
+            raise NoAnswer(f"{address} does not answer: {_why(error)}") from error
+        try:
+            body = _read(response, limit)
+        except (requests.exceptions.ContentDecodingError, _TooLarge) as error:
+            response.close()
+            raise BodyRefused(f"{address} answers {response.status_code} with a body that is {_fault(error)}") from None
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise NoAnswer(f"{address} does not answer in full: {_why(error)}") from error
+        content_type = response.headers.get("Content-Type", "")
+        charset = response.encoding if "charset" in content_type else None
+        target = response.headers["Location"] if response.is_redirect else None
+        return Answer(response.status_code, body, charset), target
+
+
+class _TooLarge(Exception):
+    """A body of more bytes than the limit."""
+
+
+def _read(response: requests.Response, limit: int | None) -> bytes:
+    if limit is None:
+        return response.content
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in response.iter_content(_CHUNK):
+        size += len(chunk)
+        if size > limit:
+            raise _TooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _fault(error: Exception) -> str:
+    return "larger than the limit" if isinstance(error, _TooLarge) else "not in the encoding that it claims"
+
+
+def _prepared(method: str, url: str, arguments: Mapping[str, Any]) -> requests.PreparedRequest:
+    headers = arguments.get("headers", {"Content-Type": "application/json"})
+    arguments = {**arguments, "headers": {**_DEFAULT_HEADERS, **headers}}
+    return _request(url, lambda: requests.Request(method.upper(), url, **arguments).prepare())
+
+
+def _request(url: str, make: Callable[[], requests.PreparedRequest]) -> requests.PreparedRequest:
+    """What ``make`` gives for an address of http or https. Raises Unsendable."""
+    try:
+        if urlsplit(url).scheme.lower() not in ("http", "https"):
+            raise Unsendable(f"{_address(url)} is not an http or https address")
+        return make()
+    except (requests.RequestException, LocationValueError, ValueError) as error:
+        raise Unsendable(f"{_address(url)}: not a request that can be sent: {type(error).__name__}") from error
+
+
+def _redirected(request: requests.PreparedRequest, location: str) -> requests.PreparedRequest | None:
+    """The request for where an answer points to; None for an address that is not followed."""
+    before = str(request.url)
+    further = request.copy()
+    try:
+        # a header's bytes are read as Latin-1, addresses are written in UTF-8
+        target = urljoin(before, location.encode("latin-1").decode("utf-8"))
+        _request(target, lambda: _moved(further, target))
+    except (Unsendable, ValueError):
+        return None
+    if _origin(before) != _origin(str(further.url)):
+        further.headers.pop("Authorization", None)
+    return further
+
+
+def _moved(request: requests.PreparedRequest, url: str) -> requests.PreparedRequest:
+    request.prepare_url(url, None)
+    return request
+
+
+def _was_not_reached(error: requests.RequestException) -> bool:
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    inner = error.args[0] if error.args else None
+    return isinstance(inner, MaxRetryError) and isinstance(inner.reason, NewConnectionError)
+
+
+def _why(error: BaseException) -> str:
+    """The kind of an error and what the system says of it; its own text may hold the whole URL."""
+    kind = type(error).__name__
+    inner: BaseException | None = error
+    said = None
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            said = inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return f"{kind} ({said})" if said else kind
+
+
+def _text(answer: Answer) -> HttpResult:
+    try:
+        text = answer.body.decode(answer.charset or "utf-8", "replace")
+    except LookupError:
+        text = answer.body.decode("utf-8", "replace")
+    return HttpResult(answer.status, text)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that can not be read"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}" if host else f"{url.partition('/')[0]!r}"
+
+
+_DEFAULT_HEADERS = dict(default_headers())

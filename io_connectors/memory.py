@@ -19,7 +19,7 @@ from io_connectors import data_cache
 from io_connectors.memory_tables import Key, MemoryTable
 from io_connectors.one_per_process import one_per_process
 from schemas.cassandra import tables, user_types
-from transforms.stores import Refused, Row, Select, StoreUnavailable, Update
+from transforms.stores import Delete, Refused, Row, Select, StoreUnavailable, Update, Write
 
 __all__ = [
     "Crashed",
@@ -30,6 +30,7 @@ __all__ = [
     "MemoryStatuses",
     "MemoryTables",
     "Operation",
+    "Twin",
 ]
 
 
@@ -79,8 +80,8 @@ class Operation(NamedTuple):
     subject: Any
 
 
-class _Twin:
-    """What every twin can do beside its interface.
+class Twin:
+    """What every twin can do beside its interface; those of documents and objects are in modules of their own.
 
     ``unavailable`` makes every call raise StoreUnavailable, ``fail_next`` the next few; ``crash_at`` raises Crashed
     instead of the n-th operation from now on, with the ones before done. One batch of statements is one operation,
@@ -118,11 +119,11 @@ class _Twin:
         self.operations.append(Operation(name, subject))
 
 
-class MemoryTables(_Twin):
+class MemoryTables(Twin):
     """Tables (``transforms.stores.Tables``) that know their keys and types and refuse as the server does.
 
     Stricter in one thing: to write a cell twice in one batch is a ValueError, because to the server all of a batch
-    happens at the same time, and it is not the later value that wins.
+    happens at the same time, and it is not the later value that wins; so is to write and delete a row.
     """
 
     def __init__(self, env: str) -> None:
@@ -135,7 +136,7 @@ class MemoryTables(_Twin):
         with self._call():
             return [self._select_one(select) for select in selects]
 
-    def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
+    def write(self, batches: Sequence[Sequence[Write]]) -> list[Refused | None]:
         """As the protocol says; all of a batch is written, or nothing."""
         with self._call():
             return [self._write_one(tuple(batch)) for batch in batches]
@@ -175,27 +176,41 @@ class MemoryTables(_Twin):
         except Refused as refused:
             return refused
 
-    def _write_one(self, batch: tuple[Update, ...]) -> Refused | None:
+    def _write_one(self, batch: tuple[Write, ...]) -> Refused | None:
         self._operate("write", batch)
-        _check_cells(batch)
+        updates = [write for write in batch if isinstance(write, Update)]
+        _check_cells(updates)
+        if len(batch) > 1 and any(update.if_exists for update in updates):
+            raise ValueError(f"{batch[0].table}: an if_exists update is a batch of its own")
         changed: dict[str, dict[Key, Row]] = {}
         try:
-            for update in batch:
+            for update in updates:
                 pending = changed.setdefault(update.table, {})
                 key, row = self._table(update.table).updated(update, pending)
-                pending[key] = row
+                if not update.if_exists or key in self._table(update.table).rows:
+                    pending[key] = row
+            gone = [
+                (delete.table, key)
+                for delete in batch
+                if isinstance(delete, Delete)
+                for key in self._table(delete.table).deleted(delete, changed.get(delete.table, {}))
+            ]
         except Refused as refused:
             return refused
+        if met := [name for name, key in gone if key in changed.get(name, ())]:
+            raise ValueError(f"{met[0]}: a row is written and deleted in one batch")
+        for name, key in gone:
+            self._table(name).remove(key)
         for name, rows in changed.items():
             for key, row in rows.items():
                 self._table(name).put(key, row)
         return None
 
 
-def _check_cells(batch: Sequence[Update]) -> None:
+def _check_cells(updates: Sequence[Update]) -> None:
     cells = Counter(
         (update.table, *map(repr, update.where.items()), *cell)
-        for update in batch
+        for update in updates
         for cell in (
             *((column,) for column in update.assign),
             *((column, repr(entry)) for column, entries in update.add.items() for entry in entries),
@@ -208,7 +223,7 @@ def _check_cells(batch: Sequence[Update]) -> None:
 Value = str | set[str] | dict[str, str]
 
 
-class MemoryKeyValues(_Twin):
+class MemoryKeyValues(Twin):
     """A database of Redis (``transforms.stores.KeyValues``). ``clock`` gives seconds; keys expire by it."""
 
     def __init__(self) -> None:
@@ -342,7 +357,7 @@ class MemoryKeyValues(_Twin):
         return value
 
 
-class MemoryStatuses(_Twin):
+class MemoryStatuses(Twin):
     """A search service (``transforms.stores.CollectionStatuses``) that knows what it was told."""
 
     def __init__(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from schemas.cassandra import Table
-from transforms.stores import Refused, Row, Select, Update
+from transforms.stores import Delete, Refused, Row, Select, Update
 
 __all__ = ["Key", "MemoryTable"]
 
@@ -38,7 +39,8 @@ class MemoryTable:
         found = [row for row in self.rows.values() if all(row[column] in wanted[column] for column in wanted)]
         found.sort(key=lambda row: [_order(row[column]) for column in self.schema.clustering_key])
         found.sort(key=lambda row: [_order(row[column]) for column in self.schema.partition_key], reverse=True)
-        return [{column.lower(): row.get(column.lower()) for column in select.columns} for row in found]
+        columns = [column.lower() for column in select.columns or self.schema.columns]
+        return [{column: _given(row.get(column)) for column in columns} for row in found]
 
     def updated(self, update: Update, pending: Mapping[Key, Row]) -> tuple[Key, Row]:
         """The key and the row that an update gives, on top of ``pending`` rows; nothing is changed yet."""
@@ -58,6 +60,18 @@ class MemoryTable:
         for column, value in update.add.items():
             row[column.lower()] = self._added(column, row.get(column.lower()), value) or None
         return key, row
+
+    def deleted(self, delete: Delete, pending: Mapping[Key, Row]) -> list[Key]:
+        """The keys that a deletion removes of the rows that there are and the ``pending``; nothing is changed yet."""
+        wanted = self._wanted({name: [value] for name, value in delete.where.items()})
+        _check_length([wanted[column][0] for column in self.schema.clustering_key if column in wanted])
+        rows = {**self.rows, **pending}
+        return [key for key, row in rows.items() if all(row[column] in wanted[column] for column in wanted)]
+
+    def remove(self, key: Key) -> None:
+        """Forget a row, with its having been inserted."""
+        self.rows.pop(key, None)
+        self._inserted.discard(key)
 
     def put(self, key: Key, row: Row) -> None:
         """Keep the row; one that holds nothing beside its key exists only when it was inserted."""
@@ -161,6 +175,10 @@ def _check_length(parts: Any) -> None:
     length = sum(len(part.encode()) for part in parts if isinstance(part, str))
     if length > LONGEST_KEY:
         raise Refused(f"Key length of {length} is longer than maximum of {LONGEST_KEY}")
+
+
+def _given(value: Any) -> Any:
+    return deepcopy(value) if isinstance(value, dict | list | set) else value
 
 
 def _order(value: Any) -> Any:

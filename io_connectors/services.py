@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from io_connectors.http import Http, HttpCalls
-from transforms.stores import StoreUnavailable
+from io_connectors.http import LATER, Calls, Http, HttpResult, Unsendable
+from io_connectors.service_calls import ServiceCalls, path_part
+from transforms.services import ServiceRefused, UserBlocked
+from transforms.stores import Opens, StoreUnavailable
 
-__all__ = ["SearchService", "SearchServiceStatuses"]
+__all__ = [
+    "CertificateRegistryCalls",
+    "CertificateRegistryService",
+    "ContentCalls",
+    "ContentService",
+    "SearchService",
+    "SearchServiceStatuses",
+    "SigningCalls",
+    "SigningService",
+    "TemplateCalls",
+    "TemplateStore",
+    "UserCalls",
+    "UserService",
+]
+
+TEMPLATE_LIMIT = 2 * 1024 * 1024
+"""Bytes of the largest template."""
+
+_BLOCKED = ("UOS_USRRED0006", "USER_ACCOUNT_BLOCKED")
+_USER_PARTS = "organisations,roles,locations,declarations,externalIds"
 
 
 @dataclass(frozen=True)
@@ -18,7 +40,7 @@ class SearchService:
     """The recipe of the search service; ``base_path`` as ``http://host:port``."""
 
     base_path: str | None
-    http: Http = field(default_factory=Http)
+    http: Opens[Calls] = field(default_factory=Http)
 
     def open(self) -> SearchServiceStatuses:
         """The client; nothing is called before a status is asked for."""
@@ -28,7 +50,7 @@ class SearchService:
 class SearchServiceStatuses:
     """The client (``transforms.stores.CollectionStatuses``)."""
 
-    def __init__(self, base_path: str | None, calls: HttpCalls) -> None:
+    def __init__(self, base_path: str | None, calls: Calls) -> None:
         self._base_path = base_path
         self._calls = calls
 
@@ -65,3 +87,213 @@ def _status(text: str) -> str | None:
     except (orjson.JSONDecodeError, LookupError, TypeError):
         return None
     return status if isinstance(status, str) else None
+
+
+@dataclass(frozen=True)
+class ContentService:
+    """The recipe of the content service; ``read_path`` as ``/content/v3/read``."""
+
+    base_path: str | None
+    read_path: str = "/content/v3/read"
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> ContentCalls:
+        """The client; nothing is called before it is asked."""
+        return ContentCalls(self)
+
+
+class ContentCalls:
+    """The client (``transforms.services.Contents``)."""
+
+    def __init__(self, recipe: ContentService) -> None:
+        self._service = ServiceCalls(
+            "content service", "service.content.basePath", recipe.base_path, recipe.http.open()
+        )
+        self._read_path = recipe.read_path.rstrip("/")
+
+    def metadata(self, content_id: str) -> dict[str, Any] | None:
+        """As the protocol says. Raises StoreUnavailable when no usable address is configured, which time does not mend.
+
+        spec: collection-cert-pre-processor §3.5, §6
+        """
+        try:
+            result = self._service.get(f"{self._read_path}/{path_part(content_id)}")
+        except Unsendable:
+            raise
+        except (ServiceRefused, StoreUnavailable):
+            return None
+        try:
+            answer: Any = orjson.loads(result.text) if result.is_success else None
+            is_good = str(answer["responseCode"]).upper() == "OK"
+            content = answer["result"]["content"]
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            return None
+        return content if is_good and content and isinstance(content, dict) else None
+
+    def course_name(self, course_id: str) -> str:
+        """As the protocol says. spec: collection-cert-pre-processor §3.7"""
+        result = self._service.get(f"{self._read_path}/{path_part(course_id)}?fields=name")
+        content = _member(self._service, result, "content")
+        name = content.get("name")
+        if name is not None and not isinstance(name, str):
+            raise self._service.refused(result, "with a name that is no text")
+        return name or ""
+
+
+@dataclass(frozen=True)
+class UserService:
+    """The recipe of the user and organisation service; ``read_path`` as ``/private/user/v1/read``."""
+
+    base_path: str | None
+    read_path: str = "/private/user/v1/read"
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> UserCalls:
+        """The client; nothing is called before it is asked."""
+        return UserCalls(self)
+
+
+class UserCalls:
+    """The client (``transforms.services.Users``)."""
+
+    def __init__(self, recipe: UserService) -> None:
+        self._service = ServiceCalls("user service", "service.learner.basePath", recipe.base_path, recipe.http.open())
+        self._read_path = recipe.read_path.rstrip("/")
+
+    def user(self, user_id: str) -> dict[str, Any] | None:
+        """As the protocol says. spec: collection-cert-pre-processor §3.6"""
+        return self._read(f"{self._read_path}/{path_part(user_id)}?{_USER_PARTS}")
+
+    def profile(self, user_id: str) -> dict[str, Any] | None:
+        """As the protocol says. spec: collection-certificate-generator §3.9"""
+        return self._read(f"/private/user/v1/read/{path_part(user_id)}")
+
+    def notify(self, request: Mapping[str, Any]) -> None:
+        """As the protocol says; a 200 is all that counts. spec: collection-certificate-generator §3.9"""
+        self._send("/v2/notification", request)
+
+    def feed(self, request: Mapping[str, Any]) -> None:
+        """As the protocol says; a 200 is all that counts. spec: collection-certificate-generator §3.10"""
+        self._send("/private/user/feed/v1/create", request)
+
+    def _read(self, path: str) -> dict[str, Any] | None:
+        result = self._service.get(path)
+        if result.status == 400 and any(code in result.text for code in _BLOCKED):
+            raise UserBlocked("the user service answers that the account is deleted or blocked")
+        return _member(self._service, result, "response") or None
+
+    def _send(self, path: str, request: Mapping[str, Any]) -> None:
+        result = self._service.post(path, {"request": request})
+        if result.status != 200:
+            raise self._service.refused(result)
+
+
+@dataclass(frozen=True)
+class CertificateRegistryService:
+    """The recipe of the certificate registry."""
+
+    base_path: str | None
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> CertificateRegistryCalls:
+        """The client; nothing is called before it is asked."""
+        return CertificateRegistryCalls(self)
+
+
+class CertificateRegistryCalls:
+    """The client (``transforms.services.CertificateRegistry``)."""
+
+    def __init__(self, recipe: CertificateRegistryService) -> None:
+        self._service = ServiceCalls(
+            "certificate registry", "service.certreg.basePath", recipe.base_path, recipe.http.open()
+        )
+
+    def add(self, request: Mapping[str, Any]) -> None:
+        """As the protocol says; a 200 is all that counts. spec: collection-certificate-generator §3.5.7"""
+        result = self._service.create("/certs/v2/registry/add", {"request": request})
+        if result.status != 200:
+            raise self._service.refused(result)
+
+
+@dataclass(frozen=True)
+class SigningService:
+    """The recipe of the encryption service."""
+
+    base_path: str | None
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> SigningCalls:
+        """The client; nothing is called before it is asked."""
+        return SigningCalls(self)
+
+
+class SigningCalls:
+    """The client (``transforms.services.Signing``)."""
+
+    def __init__(self, recipe: SigningService) -> None:
+        self._service = ServiceCalls("encryption service", "service.enc.basePath", recipe.base_path, recipe.http.open())
+
+    def sign(self, key_id: str, entity: Mapping[str, Any]) -> str:
+        """As the protocol says. A signature leaves nothing behind, so it is asked for again as a search is.
+
+        spec: collection-certificate-generator §3.5.3
+        """
+        result = self._service.ask(f"/sign/{path_part(key_id)}", {"entity": entity})
+        signature = self._service.answer(result).get("signatureValue")
+        if not isinstance(signature, str) or not signature:
+            raise self._service.refused(result, "without a signature")
+        return signature
+
+
+@dataclass(frozen=True)
+class TemplateStore:
+    """The recipe of templates, wherever their addresses point."""
+
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> TemplateCalls:
+        """The client; nothing is called before it is asked."""
+        return TemplateCalls(self.http.open())
+
+
+class TemplateCalls:
+    """The client (``transforms.services.Templates``); it keeps nothing."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def fetch(self, url: str) -> str:
+        """As the protocol says; a web page or an empty file is no template. spec: its §3.5.5 step 1"""
+        try:
+            status, content = self._calls.fetch(url, limit=TEMPLATE_LIMIT)
+        except Unsendable as error:
+            raise ServiceRefused(f"no template can be fetched: {error}") from None
+        if status in LATER:
+            raise StoreUnavailable(f"the template's server answers {status}")
+        if status != 200:
+            raise ServiceRefused(f"the template's server answers {status}")
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ServiceRefused("the template is not UTF-8") from None
+        if not text.strip() or text.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
+            raise ServiceRefused("the template's server answers 200 without a template")
+        return text
+
+
+def _member(service: ServiceCalls, result: HttpResult, name: str) -> dict[str, Any]:
+    """The object ``name`` of a 200's ``result``, empty when there is none.
+
+    Raises ServiceRefused for another status, for other types, and for an error inside a 200 without the object.
+    """
+    answer = service.answer(result)
+    found = answer.get("result")
+    found = {} if found is None else found
+    member = found.get(name) if isinstance(found, dict) else found
+    if isinstance(member, dict):
+        return member
+    if member is not None:
+        raise service.refused(result, f"with a {name} of another type")
+    if str(answer.get("responseCode") or "OK").upper() not in ("OK", "SUCCESS"):
+        raise service.refused(result, "with an error inside")
+    return {}

@@ -10,11 +10,17 @@ from pipelines.settings import UsageError
 
 JOBS: dict[str, str] = {
     "activity-aggregate-updater": "pipelines.activity_aggregate_updater",
+    "collection-cert-pre-processor": "pipelines.collection_cert_pre_processor",
+    "collection-certificate-generator": "pipelines.collection_certificate_generator",
+    "legacy-certificate-migrator": "pipelines.legacy_certificate_migrator",
     "relation-cache-updater": "pipelines.relation_cache_updater",
 }
 
 SUMMARIES: dict[str, str] = {
     "activity-aggregate-updater": "consumed contents to progress of course and units, completion, certificate requests",
+    "collection-cert-pre-processor": "who gets a certificate: criteria of enrolment, score and user, generate events",
+    "collection-certificate-generator": "issues certificates, with Sunbird RC or as files, and tells the learners",
+    "legacy-certificate-migrator": "certificates of the time before Sunbird RC into RC, stage by stage",
     "relation-cache-updater": "published courses to leaf nodes, optional nodes and ancestors in Redis",
 }
 

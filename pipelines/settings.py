@@ -58,7 +58,7 @@ def key(name: str, default: Any = ..., meaning: str = "", *, seed_names: Sequenc
 
 # Redis servers that are the main one unless a configuration names another (spec: core §3.3)
 _REDIS_PARTS = ("host", "port", "password", "tls")
-_SAME_REDIS = ("dedup-redis", "dp-redis")
+_SAME_REDIS = ("dedup-redis", "dp-redis", "redis-meta")
 
 
 class JobSettings(BaseModel):
@@ -169,6 +169,28 @@ class DpRedisSettings(RedisSettings):
     dp_redis_port: int = key("dp-redis.port", 6379, "its port", ge=1, le=65535)
     dp_redis_password: SecretStr | None = key("dp-redis.password", None, "its password, where it wants one")
     dp_redis_tls: bool = key("dp-redis.tls", False, "connect to it over TLS")
+
+
+class MetaRedisSettings(RedisSettings):
+    """The Redis server of user and content metadata. Without ``redis-meta.host`` it is the main one, as a whole."""
+
+    redis_meta_host: str = key(
+        "redis-meta.host", "localhost", "Redis server of the metadata; not set: the server of redis.*", min_length=1
+    )
+    redis_meta_port: int = key("redis-meta.port", 6379, "its port", ge=1, le=65535)
+    redis_meta_password: SecretStr | None = key("redis-meta.password", None, "its password, where it wants one")
+    redis_meta_tls: bool = key("redis-meta.tls", False, "connect to it over TLS")
+
+
+class CloudSettings(JobSettings):
+    """Where the files are that are kept with a placeholder in place of the cloud store's address."""
+
+    cloud_base_url: str = key("cloud_storage_base_url", "", "address of the cloud store, https://host")
+    cloud_cname_url: str = key("cloud_storage_cname_url", "", "the same by another name; wins when it is not empty")
+    cloud_placeholder: str = key(
+        "cloud_store_base_path_placeholder", "CLOUD_BASE_PATH", "what stands for address and container"
+    )
+    cloud_container: str = key("content_cloud_storage_container", "", "container of the contents")
 
 
 # Keys of ours and of upstream that set an option of Beam's Flink runner, and what they mean.
@@ -632,7 +654,10 @@ def _explain(
 ) -> str:
     lines = []
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        name = str(fault["loc"][0]) if fault["loc"] else "configuration"
+        if not fault["loc"]:  # keys that must fit each other: the validator names them
+            lines.append(fault["msg"].removeprefix("Value error, "))
+            continue
+        name = str(fault["loc"][0])
         field = keys(settings_type).get(name)
         if fault["type"] == "missing":
             read = ", ".join(str(path) for path in files) or "no file"

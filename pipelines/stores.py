@@ -7,8 +7,17 @@ from pydantic import SecretStr
 from io_connectors.cassandra import Cassandra
 from io_connectors.http import Http
 from io_connectors.redis import Redis
-from io_connectors.services import SearchService
-from pipelines.settings import CassandraSettings, DedupRedisSettings, DpRedisSettings, RedisSettings
+from io_connectors.services import ContentService, SearchService, UserService
+from io_connectors.threads import Threads
+from pipelines.settings import (
+    CassandraSettings,
+    CloudSettings,
+    DedupRedisSettings,
+    DpRedisSettings,
+    MetaRedisSettings,
+    RedisSettings,
+)
+from transforms.cloud_paths import CloudPaths
 
 
 def cassandra(settings: CassandraSettings) -> Cassandra:
@@ -18,16 +27,14 @@ def cassandra(settings: CassandraSettings) -> Cassandra:
         multi_dc=settings.lms_cassandra_is_multi_dc_enabled,
         datacenter=settings.lms_cassandra_datacenter,
         username=settings.lms_cassandra_username,
-        password=_plain(settings.lms_cassandra_password),
+        password=plain(settings.lms_cassandra_password),
         tls=settings.lms_cassandra_tls,
     )
 
 
 def redis(settings: RedisSettings, database: int) -> Redis:
     """A database of the main server."""
-    return Redis(
-        settings.redis_host, settings.redis_port, database, _plain(settings.redis_password), settings.redis_tls
-    )
+    return Redis(settings.redis_host, settings.redis_port, database, plain(settings.redis_password), settings.redis_tls)
 
 
 def dedup_redis(settings: DedupRedisSettings, database: int) -> Redis:
@@ -35,7 +42,7 @@ def dedup_redis(settings: DedupRedisSettings, database: int) -> Redis:
         settings.dedup_redis_host,
         settings.dedup_redis_port,
         database,
-        _plain(settings.dedup_redis_password),
+        plain(settings.dedup_redis_password),
         settings.dedup_redis_tls,
     )
 
@@ -45,14 +52,44 @@ def dp_redis(settings: DpRedisSettings, database: int) -> Redis:
         settings.dp_redis_host,
         settings.dp_redis_port,
         database,
-        _plain(settings.dp_redis_password),
+        plain(settings.dp_redis_password),
         settings.dp_redis_tls,
     )
+
+
+def meta_redis(settings: MetaRedisSettings, database: int) -> Redis:
+    return Redis(
+        settings.redis_meta_host,
+        settings.redis_meta_port,
+        database,
+        plain(settings.redis_meta_password),
+        settings.redis_meta_tls,
+    )
+
+
+def cloud_paths(settings: CloudSettings) -> CloudPaths:
+    """How addresses with the placeholder are resolved."""
+    return CloudPaths(
+        settings.cloud_placeholder, settings.cloud_base_url, settings.cloud_cname_url, settings.cloud_container
+    )
+
+
+def calls(name: str, at_once: int) -> Threads:
+    """Where a job waits for services, so many calls at once in each worker process."""
+    return Threads(name, at_once)
+
+
+def content_service(base_path: str | None, read_path: str, at_once: int) -> ContentService:
+    return ContentService(base_path, read_path, Http(pool=at_once))
+
+
+def user_service(base_path: str | None, read_path: str, at_once: int) -> UserService:
+    return UserService(base_path, read_path, Http(pool=at_once))
 
 
 def search_service(base_path: str | None) -> SearchService:
     return SearchService(base_path, Http())
 
 
-def _plain(secret: SecretStr | None) -> str | None:
+def plain(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None

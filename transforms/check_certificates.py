@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -232,18 +232,18 @@ class CheckCertificates(KeyedBatch):
         criteria = valid_criteria(template.json_object("criteria"))
 
         counts["db-read-count"] += 1
-        row = learner.enrolment
+        row = learner.enrolment()
         _refuse(check_enrolment(criteria, row, template.name, request.reissue))
         assert row is not None  # noqa: S101 - what check_enrolment just said
 
         percentages = None
         if criteria.get("assessment"):
             counts["db-read-count"] += 1
-            percentages = self._assessed(learner.percentages, counts)
+            percentages = self._assessed(learner.percentages(), counts)
             _refuse(check_score(criteria, max(percentages.values(), default=0.0)))
 
         try:
-            user = learner.user
+            user = learner.user()
         except UserBlocked:
             raise NotEligible("the account is deleted or blocked") from None
         if not user:
@@ -303,18 +303,19 @@ class _Learner:
         self, tables: Tables, users: Users, names: CertificateTables, request: IssueRequest, user_id: str
     ) -> None:
         self._tables = tables
-        self._users = users
         self._names = names
         self.request = request
         self.user_id = user_id
+        # not cached_property, which in Python 3.11 lets one learner wait for the other
+        self.enrolment = cache(self._enrolment)
+        self.percentages = cache(self._percentages)
+        self.user = cache(partial(users.user, user_id))
 
-    @cached_property
-    def enrolment(self) -> Row | None:
+    def _enrolment(self) -> Row | None:
         where = {"userid": self.user_id, "courseid": self.request.course_id, "batchid": self.request.batch_id}
         return self._first(Select(self._names.enrolments, (), where))
 
-    @cached_property
-    def percentages(self) -> dict[str, float]:
+    def _percentages(self) -> dict[str, float]:
         where = {
             "activity_type": "Course",
             "activity_id": self.request.course_id,
@@ -323,10 +324,6 @@ class _Learner:
         }
         row = self._first(Select(self._names.aggregates, (), where)) or {}
         return score_percentages(row.get("agg"), row.get("aggregates"))
-
-    @cached_property
-    def user(self) -> dict[str, Any] | None:
-        return self._users.user(self.user_id)
 
     def _first(self, select: Select) -> Row | None:
         (rows,) = self._tables.select([select])

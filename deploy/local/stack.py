@@ -13,17 +13,22 @@ import psutil
 
 from deploy.local import progress as progress_module
 from deploy.local.cassandra import Cassandra
+from deploy.local.elasticsearch import Elasticsearch
 from deploy.local.errors import StackError, UsageError
 from deploy.local.flink import Flink
 from deploy.local.kafka import Kafka
+from deploy.local.object_storage import ObjectStorage
 from deploy.local.processes import Processes, accepts_connections, free_port, port_is_free
 from deploy.local.progress import Progress
 from deploy.local.redis import Redis
 from deploy.local.service import Service, Surroundings
 from deploy.local.stubs import Stubs
 
-SERVICES: dict[str, Service] = {service.name: service for service in (Kafka(), Cassandra(), Redis(), Flink(), Stubs())}
-NOT_YET = ("elasticsearch", "mongo", "neo4j", "object-storage", "smtp")
+SERVICES: dict[str, Service] = {
+    service.name: service
+    for service in (Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), ObjectStorage(), Stubs())
+}
+NOT_YET = ("mongo", "neo4j", "smtp")
 DEFAULT_PORTS = {name: port for service in SERVICES.values() for name, port in service.ports.items()}
 DEFAULT_SLOTS = 8
 
@@ -149,7 +154,7 @@ class Stack:
             self._processes.stop(process, at_once=True)
 
     def process(self, name: str) -> psutil.Process:
-        """The running process of that name (kafka, cassandra, redis, jobmanager, taskmanager, worker-pool, stubs).
+        """The running process of that name: that of its service, or jobmanager, taskmanager, worker-pool.
 
         Raises StackError when it does not run.
         """

@@ -1,148 +1,131 @@
 """A stand-in for Sunbird's HTTP services: `python -m deploy.local.stub_server PORT`.
 
-POST /v3/search               the search service: the status of the collection that the filters name
-PUT  /stub/collections/ID     {"status": "Live"}; null makes the collection unknown again
-PUT  /stub/behaviour          {"fail_with": 503, "delay_ms": 200, "times": 3}: how the next calls are answered;
-                              without `times` until this is set again, `{}` for good behaviour
-GET  /stub/calls              the calls since the last DELETE /stub/calls, oldest first
+What it answers: deploy.local.sunbird_services; what can be set and asked under /stub: deploy.local.stub_behaviour.
+One process, one thread, connections that are kept: an answer costs a fraction of a millisecond, and answers that are
+delayed cost nothing while they wait.
 """
 
-import json
+import asyncio
+import signal
 import sys
-import threading
-import time
-from collections import deque
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
-CALLS_KEPT = 10_000
+from deploy.local.stub_behaviour import Reply, StubServices
 
+LOOPBACK = "127.0.0.1"
+BACKLOG = 1_024
+HEAD_LIMIT = 65_536
 
-@dataclass
-class Stubs:
-    """What the stubs know and how they behave; shared by all threads."""
-
-    statuses: dict[str, str] = field(default_factory=dict)
-    calls: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=CALLS_KEPT))
-    behaviour: dict[str, Any] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def next_behaviour(self) -> tuple[int | None, float]:
-        """The HTTP status to fail with, if any, and the seconds to wait before the next answer."""
-        with self.lock:
-            behaviour = self.behaviour
-            left = behaviour.get("times")
-            if left is not None:
-                if left <= 0:
-                    return None, 0.0
-                behaviour["times"] = left - 1
-            return behaviour.get("fail_with"), behaviour.get("delay_ms", 0) / 1000
-
-    def search(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer of the search service to a request for one collection's status."""
-        filters = request.get("request", {}).get("filters", {})
-        identifiers = filters.get("identifier", [])
-        allowed = filters.get("status")
-        with self.lock:
-            found = [
-                {"identifier": identifier, "status": self.statuses[identifier]}
-                for identifier in ([identifiers] if isinstance(identifiers, str) else identifiers)
-                if identifier in self.statuses and (not allowed or self.statuses[identifier] in allowed)
-            ]
-        result: dict[str, Any] = {"count": len(found)}
-        if found:
-            result["content"] = found
-        return {"id": "api.search-service.search", "responseCode": "OK", "result": result}
+Request = tuple[str, str, dict[str, str], bytes]
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Routes a request to the stubs of the server."""
+class Connection(asyncio.Protocol):
+    """One connection: its requests are answered one after the other, in their order."""
 
-    protocol_version = "HTTP/1.1"
-    server: "Server"
+    def __init__(self, stubs: StubServices) -> None:
+        self._stubs = stubs
+        self._received = bytearray()
+        self._in_flight: str | None = None
+        self._transport: asyncio.Transport | None = None
 
-    def _body(self) -> Any:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        return json.loads(raw) if raw else {}
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember where to answer."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (of a stream server)
+        self._transport = transport
 
-    def _answer(self, status: int, body: Any) -> None:
-        raw = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A client that went has nothing in flight."""
+        self._transport = None
+        self._end()
 
-    def do_POST(self) -> None:
-        """Answer a call of a service, in the way that was asked for."""
-        stubs = self.server.stubs
-        try:
-            body = self._body()
-        except ValueError:
-            self._answer(HTTPStatus.BAD_REQUEST, {"responseCode": "CLIENT_ERROR"})
-            return
-        with stubs.lock:
-            stubs.calls.append({"method": "POST", "path": self.path, "body": body, "at": int(time.time() * 1000)})
-        status, delay = stubs.next_behaviour()
-        if delay:
-            time.sleep(delay)
-        if status is not None:
-            self._answer(status, {"responseCode": "SERVER_ERROR"})
-        elif urlsplit(self.path).path == "/v3/search":
-            self._answer(HTTPStatus.OK, stubs.search(body))
-        else:
-            self._answer(HTTPStatus.NOT_FOUND, {"responseCode": "RESOURCE_NOT_FOUND"})
+    def data_received(self, data: bytes) -> None:
+        """Answer what is complete."""
+        self._received += data
+        self._go_on()
 
-    def do_PUT(self) -> None:
-        """Change what the stubs know or how they behave."""
-        stubs = self.server.stubs
-        body = self._body()
-        with stubs.lock:
-            if self.path.startswith("/stub/collections/"):
-                identifier = unquote(self.path.removeprefix("/stub/collections/"))
-                if body.get("status") is None:
-                    stubs.statuses.pop(identifier, None)
-                else:
-                    stubs.statuses[identifier] = body["status"]
-            elif self.path == "/stub/behaviour":
-                stubs.behaviour = body
-            else:
-                self._answer(HTTPStatus.NOT_FOUND, {})
+    def _go_on(self) -> None:
+        while self._in_flight is None and self._transport is not None:
+            try:
+                request = self._next_request()
+            except (ValueError, UnicodeDecodeError):
+                self._transport.close()
                 return
-        self._answer(HTTPStatus.OK, {})
+            if request is None:
+                return
+            self._in_flight = request[1]
+            reply = self._stubs.reply(*request)
+            closing = request[2].get("connection", "").lower() == "close"
+            if reply.instead == "silent":
+                return
+            if reply.delay_seconds:
+                asyncio.get_running_loop().call_later(reply.delay_seconds, self._send_late, reply, closing)
+                return
+            self._send(reply, closing)
 
-    def do_GET(self) -> None:
-        """Tell the calls that came in."""
-        if self.path != "/stub/calls":
-            self._answer(HTTPStatus.NOT_FOUND, {})
+    def _next_request(self) -> Request | None:
+        """The next request when all of it has come. Raises ValueError for what is not one."""
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._received) > HEAD_LIMIT:
+                raise ValueError("a head without an end")
+            return None
+        first, *lines = self._received[:end].decode("latin-1").split("\r\n")
+        method, path, _ = first.split(" ")
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        if "transfer-encoding" in headers:
+            raise ValueError("only bodies of a known length are read here")
+        length = int(headers.get("content-length") or 0)
+        begin = end + 4
+        if len(self._received) < begin + length:
+            return None
+        body = bytes(self._received[begin : begin + length])
+        del self._received[: begin + length]
+        return method, path, headers, body
+
+    def _send_late(self, reply: Reply, closing: bool) -> None:
+        if self._transport is not None:
+            self._send(reply, closing)
+            self._go_on()
+
+    def _send(self, reply: Reply, closing: bool) -> None:
+        transport = self._transport
+        if transport is None:
             return
-        with self.server.stubs.lock:
-            calls = list(self.server.stubs.calls)
-        self._answer(HTTPStatus.OK, calls)
+        self._end()
+        if reply.instead == "broken":
+            transport.abort()
+            return
+        status, text, content_type = reply.answer
+        body = text.encode()
+        try:
+            reason = HTTPStatus(status).phrase
+        except ValueError:
+            reason = "Unknown"
+        head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        transport.write(head.encode("latin-1") + body)
+        if closing:
+            transport.close()
 
-    def do_DELETE(self) -> None:
-        """Forget the calls that came in."""
-        with self.server.stubs.lock:
-            self.server.stubs.calls.clear()
-        self._answer(HTTPStatus.OK, {})
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet: GET /stub/calls tells."""
+    def _end(self) -> None:
+        if self._in_flight is not None:
+            self._stubs.ended(self._in_flight)
+            self._in_flight = None
 
 
-class Server(ThreadingHTTPServer):
-    """The HTTP server with its stubs."""
-
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.stubs = Stubs()
+async def serve(port: int) -> None:
+    """Answer on that port of the loopback address until the process is told to end."""
+    loop = asyncio.get_running_loop()
+    stubs = StubServices()
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    server = await loop.create_server(lambda: Connection(stubs), LOOPBACK, port, backlog=BACKLOG)
+    await ended.wait()
+    server.close()
 
 
 if __name__ == "__main__":
-    Server(int(sys.argv[1])).serve_forever()
+    asyncio.run(serve(int(sys.argv[1])))

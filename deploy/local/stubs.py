@@ -6,6 +6,9 @@ from typing import Any, ClassVar
 from deploy.local.processes import LOOPBACK, accepts_connections
 from deploy.local.service import Service, Surroundings
 
+RC_KEY = "stub-rc-key"
+RC_ENTITY = "TrainingCertificate"
+
 
 class Stubs(Service):
     """One small HTTP server for all of them."""
@@ -22,4 +25,20 @@ class Stubs(Service):
         return accepts_connections(around.ports["stubs"])
 
     def settings(self, around: Surroundings) -> dict[str, Any]:
-        return {"service.search.basePath": f"http://{LOOPBACK}:{around.ports['stubs']}"}
+        address = f"http://{LOOPBACK}:{around.ports['stubs']}"
+        return {
+            "service.search.basePath": address,
+            "service.content.basePath": address,
+            "content_read_api": "/content/v3/read",
+            "service.learner.basePath": address,
+            "user_read_api": "/private/user/v1/read",
+            "service.rc.basePath": f"{address}/registry-service/api/v1",
+            "service.rc.entity": RC_ENTITY,
+            "service.rc.rcApiKey": RC_KEY,
+            "service.certreg.basePath": address,
+            "service.enc.basePath": address,
+            "cert_domain_url": address,
+            # CLOUD_BASE_PATH/NAME.svg is one of the stubs' templates
+            "cloud_storage_base_url": address,
+            "content_cloud_storage_container": "templates",
+        }

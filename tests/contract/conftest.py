@@ -5,17 +5,24 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import redis
+import requests
 from cassandra.cluster import Cluster
 
 from deploy.local.stack import Stack
 from io_connectors.cassandra import Cassandra
+from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.memory import MemoryCassandra, MemoryRedis
+from io_connectors.memory_documents import MemoryElasticsearch
+from io_connectors.memory_objects import MemoryObjectStore
+from io_connectors.object_storage import ObjectStore
 from io_connectors.redis import Redis
 from schemas.cassandra import create_statements
-from transforms.stores import KeyValues, Refused, Row, Select, Tables, Update
+from transforms.services import Documents, Objects
+from transforms.stores import KeyValues, Refused, Row, Select, Tables, Write
 
 REAL = pytest.param("real", marks=pytest.mark.stack)
 DATABASE = 11
@@ -31,9 +38,9 @@ class Moved:
     def select(self, selects: Sequence[Select]) -> list[list[Row] | Refused]:
         return self.tables.select([replace(select, table=self._moved(select.table)) for select in selects])
 
-    def write(self, batches: Sequence[Sequence[Update]]) -> list[Refused | None]:
+    def write(self, batches: Sequence[Sequence[Write]]) -> list[Refused | None]:
         return self.tables.write(
-            [[replace(update, table=self._moved(update.table)) for update in batch] for batch in batches]
+            [[replace(write, table=self._moved(write.table)) for write in batch] for batch in batches]
         )
 
     def _moved(self, table: str) -> str:
@@ -116,3 +123,55 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 @pytest.fixture
 def store(database: Database) -> KeyValues:
     return database.store
+
+
+@pytest.fixture(scope="session")
+def elasticsearch(stack_of: Callable[..., Stack]) -> Elasticsearch:
+    """The recipe of the stack's Elasticsearch."""
+    return Elasticsearch(stack_of("elasticsearch").environment()["es.basePath"])
+
+
+@pytest.fixture(params=["twin", REAL])
+def documents(request: pytest.FixtureRequest) -> Documents:
+    """Elasticsearch; a test uses indexes of its own (fixture ``index``)."""
+    if request.param == "twin":
+        return MemoryElasticsearch(f"contract-{request.node.name}").open()
+    return request.getfixturevalue("elasticsearch").open()
+
+
+@pytest.fixture
+def index(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an index that is not there; when the test made it in the real server, it goes."""
+    name = f"contract-{uuid.uuid4().hex[:12]}"
+    yield name
+    if "elasticsearch" in request.fixturenames or "real" in request.node.name:
+        requests.delete(f"http://{request.getfixturevalue('elasticsearch').hosts}/{name}", timeout=30)
+
+
+@pytest.fixture(scope="session")
+def s3(stack_of: Callable[..., Stack]) -> ObjectStore:
+    """The recipe of the stack's object store."""
+    settings = stack_of("object-storage").environment()
+    return ObjectStore(
+        settings["cert_cloud_storage_type"],
+        settings["cert_container_name"],
+        settings["cert_cloud_storage_key"],
+        settings["cert_cloud_storage_secret"],
+        settings["cert_cloud_storage_endpoint"],
+    )
+
+
+@pytest.fixture(params=["twin", "local", REAL])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    """A container; a test uses keys of its own (fixture ``tag``)."""
+    if request.param == "twin":
+        return MemoryObjectStore(f"contract-{request.node.name}", "certificates").open()
+    if request.param == "local":
+        return ObjectStore("local", "certificates", endpoint=str(tmp_path)).open()
+    return request.getfixturevalue("s3").open()
+
+
+@pytest.fixture
+def tag() -> str:
+    """What the keys of a test begin with."""
+    return f"contract-{uuid.uuid4()}"

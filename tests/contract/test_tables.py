@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from cassandra.cluster import Cluster
 
-from transforms.stores import Refused, Select, StoreUnavailable, Tables, Update
+from io_connectors.cassandra import Cassandra
+from schemas.cassandra import tables as schema
+from transforms.stores import Delete, Refused, Select, StoreUnavailable, Tables, Update, Write
 
 CONSUMPTION = "sunbird_courses.user_content_consumption"
 ENROLMENTS = "sunbird_courses.user_enrolments"
@@ -38,8 +44,8 @@ def read(tables: Tables, table: str, where: dict[str, Any], *columns: str) -> li
     return found
 
 
-def write(tables: Tables, *updates: Update) -> Refused | None:
-    [result] = tables.write([updates])
+def write(tables: Tables, *writes: Write) -> Refused | None:
+    [result] = tables.write([writes])
     return result
 
 
@@ -222,6 +228,165 @@ def test_of_several_batches_that_write_one_cell_the_last_wins(tables, user):
         assert read(tables, ENROLMENTS, enrolment(user), "status") == [{"status": values[-1]}]
 
 
+@pytest.mark.parametrize("sizes", [(1, 5_000), (5_000, 1), (5_000, 5_000), (1, 5_000, 1)])
+def test_of_large_and_small_batches_that_write_one_cell_the_last_wins(tables, user, sizes):
+    batches = [
+        [Update(ENROLMENTS, enrolment(user), {"status": n, "lastreadcontentid": "x" * size})]
+        for n, size in enumerate(sizes)
+    ]
+    assert set(tables.write(batches)) == {None}
+    assert read(tables, ENROLMENTS, enrolment(user), "status") == [{"status": len(sizes) - 1}]
+
+
+# --- UPDATE … IF EXISTS
+
+
+def test_an_update_if_exists_makes_no_row_and_tells_no_difference(tables, user):
+    update = Update(ENROLMENTS, enrolment(user), {"status": 2}, if_exists=True)
+    assert write(tables, update) is None
+    assert read(tables, ENROLMENTS, enrolment(user), "status") == []
+    write(tables, Update(ENROLMENTS, enrolment(user), {"status": 1, "active": True}))
+    assert write(tables, update) is None
+    assert read(tables, ENROLMENTS, enrolment(user), "status", "active") == [{"status": 2, "active": True}]
+    assert write(tables, Update(ENROLMENTS, enrolment(user, "other"), {"status": 1}, if_exists=True)) is None
+    assert read(tables, ENROLMENTS, {"userid": user}, "courseid") == [{"courseid": "c"}]
+
+
+def test_an_update_if_exists_adds_to_a_map(tables, user):
+    def update() -> Refused | None:
+        return write(tables, Update(AGGREGATES, aggregate(user), add={"aggregates": {"b": 2.0}}, if_exists=True))
+
+    assert update() is None
+    assert read(tables, AGGREGATES, aggregate(user), "aggregates") == []
+    write(tables, Update(AGGREGATES, aggregate(user), add={"aggregates": {"a": 1.0}}))
+    assert update() is None
+    assert read(tables, AGGREGATES, aggregate(user), "aggregates") == [{"aggregates": {"a": 1.0, "b": 2.0}}]
+
+
+def test_updates_if_exists_among_many_others(tables, user):
+    write(tables, *(Update(ENROLMENTS, enrolment(user, f"{n:02}"), {"status": 0}) for n in range(0, 30, 2)))
+    batches = [
+        [Update(ENROLMENTS, enrolment(user, f"{n:02}"), {"status": "?" if n == 8 else n}, if_exists=n % 3 < 2)]
+        for n in range(30)
+    ]
+    results = tables.write(batches)
+    assert [n for n, result in enumerate(results) if result is not None] == [8]
+    assert isinstance(results[8], Refused)
+    assert read(tables, ENROLMENTS, {"userid": user}, "courseid", "status") == [
+        {"courseid": f"{n:02}", "status": 0 if n == 8 else n} for n in range(30) if n % 2 == 0 or n % 3 == 2
+    ]
+
+
+@pytest.mark.parametrize("assign", [{"status": "1"}, {"nope": 1}, {"userid": "other"}, {}])
+def test_an_update_if_exists_that_does_not_fit_is_refused(tables, user, assign):
+    assert isinstance(write(tables, Update(ENROLMENTS, enrolment(user), assign, if_exists=True)), Refused)
+
+
+def test_an_update_if_exists_does_not_share_its_batch(tables, user):
+    conditional = Update(ENROLMENTS, enrolment(user), {"status": 1}, if_exists=True)
+    for other in (Update(ENROLMENTS, enrolment(user, "d"), {"status": 1}), Delete(ENROLMENTS, enrolment(user, "d"))):
+        for batch in ([conditional, other], [other, conditional]):
+            with pytest.raises(ValueError, match="a batch of its own"):
+                tables.write([batch])
+
+
+# --- DELETE
+
+
+@pytest.mark.parametrize(
+    ("columns", "left"),
+    [
+        (("userid", "courseid", "batchid"), [("c1", "b2"), ("c2", "b1")]),
+        (("batchid", "courseid", "userid"), [("c1", "b2"), ("c2", "b1")]),
+        (("userid", "courseid"), [("c2", "b1")]),
+        (("userid",), []),
+    ],
+)
+def test_a_deletion_removes_the_rows_of_a_key_or_of_its_first_columns(tables, user, columns, left):
+    for owner in (user, f"{user}-other"):
+        for course, batch in (("c1", "b1"), ("c1", "b2"), ("c2", "b1")):
+            write(tables, Update(ENROLMENTS, enrolment(owner, course, batch), {"status": 1}))
+    key = enrolment(user, "c1", "b1")
+    for _ in range(2):
+        assert write(tables, Delete(ENROLMENTS, {column: key[column] for column in columns})) is None
+        found = read(tables, ENROLMENTS, {"userid": user}, "courseid", "batchid")
+        assert [(row["courseid"], row["batchid"]) for row in found] == left
+    assert len(read(tables, ENROLMENTS, {"userid": f"{user}-other"}, "courseid")) == 3
+
+
+def test_a_row_that_was_deleted_begins_anew(tables, user):
+    write(tables, Update(ENROLMENTS, enrolment(user), {"status": 1, "contentstatus": {"a": 1}}))
+    write(tables, Delete(ENROLMENTS, enrolment(user)))
+    write(tables, Update(ENROLMENTS, enrolment(user), {"progress": 1}, if_exists=True))
+    assert read(tables, ENROLMENTS, enrolment(user), "status") == []
+    write(tables, Update(ENROLMENTS, enrolment(user), {"progress": 1}))
+    assert read(tables, ENROLMENTS, enrolment(user), "status", "contentstatus", "progress") == [
+        {"status": None, "contentstatus": None, "progress": 1}
+    ]
+
+
+def test_a_deletion_in_a_batch_with_updates_of_other_rows(tables, user):
+    write(tables, *(Update(ENROLMENTS, enrolment(user, course), {"status": 1}) for course in "abc"))
+    batch = [
+        Update(ENROLMENTS, enrolment(user, "a"), {"status": 2}),
+        Delete(ENROLMENTS, enrolment(user, "b")),
+        Update(ENROLMENTS, enrolment(user, "d"), {"status": 2}),
+    ]
+    assert tables.write([batch]) == [None]
+    assert read(tables, ENROLMENTS, {"userid": user}, "courseid", "status") == [
+        {"courseid": "a", "status": 2},
+        {"courseid": "c", "status": 1},
+        {"courseid": "d", "status": 2},
+    ]
+    refused = tables.write([[Delete(ENROLMENTS, enrolment(user, "a")), Update(ENROLMENTS, enrolment(user), {"x": 1})]])
+    assert isinstance(refused[0], Refused)
+    assert len(read(tables, ENROLMENTS, enrolment(user, "a"), "status")) == 1
+
+
+@pytest.mark.parametrize("where", [("userid", "courseid", "batchid"), ("userid",)])
+def test_of_a_deletion_and_an_update_of_one_row_the_last_wins(tables, user, where):
+    delete = Delete(ENROLMENTS, {column: enrolment(user)[column] for column in where})
+    for status in (1, 2):
+        update = Update(ENROLMENTS, enrolment(user), {"status": status})
+        assert tables.write([[delete], [update]]) == [None, None]
+        assert read(tables, ENROLMENTS, enrolment(user), "status") == [{"status": status}]
+        assert tables.write([[update], [delete]]) == [None, None]
+        assert read(tables, ENROLMENTS, enrolment(user), "status") == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        {"userid": ""},
+        {"userid": None},
+        {"userid": 5},
+        {"userid": ["u"]},
+        {"userid": TOO_LONG},
+        {"courseid": "c"},
+        {"userid": "u", "batchid": "b"},
+        {"userid": "u", "courseid": None},
+        {"userid": "u", "courseid": "c", "batchid": "\ud800"},
+        {"userid": "u", "courseid": "c", "batchid": "b", "status": 1},
+        {"userid": "u", "nope": 1},
+        {"userid; --": "u"},
+    ],
+)
+def test_a_deletion_that_does_not_fit_is_refused_and_the_others_are_not(tables, user, where):
+    write(tables, *(Update(ENROLMENTS, enrolment(user, course), {"status": 1}) for course in "ab"))
+    first, refused, last = tables.write(
+        [
+            [Delete(ENROLMENTS, enrolment(user, "a"))],
+            [Delete(ENROLMENTS, where)],
+            [Delete(ENROLMENTS, {"userid": user})],
+        ]
+    )
+    assert (first, last) == (None, None)
+    assert isinstance(refused, Refused)
+    assert str(refused)
+    assert read(tables, ENROLMENTS, {"userid": user}, "courseid") == []
+
+
 # --- SELECT
 
 
@@ -272,6 +437,100 @@ def test_more_rows_than_one_page(tables, user):
     ]
     assert set(tables.write(batches)) == {None}
     assert [row["contentid"] for row in read(tables, CONSUMPTION, {"userid": user}, "contentid")] == contents
+    all_columns = read(tables, CONSUMPTION, {"userid": user})
+    assert [row["contentid"] for row in all_columns] == contents
+    assert all_columns[0].keys() == all_columns[-1].keys() == schema("dev")[CONSUMPTION].columns.keys()
+
+
+# --- SELECT of all columns
+
+
+def test_without_columns_all_are_read(tables, user):
+    certificates = [{"name": "Ä", "identifier": "1-a", "token": ""}, {"name": "y"}]
+    values = {"status": 2, "contentstatus": {"a": 2}, "completedon": NOW, "issued_certificates": certificates}
+    write(tables, Update(ENROLMENTS, enrolment(user), values))
+    [row] = read(tables, ENROLMENTS, enrolment(user))
+    expected = {**enrolment(user), **values, "completedon": NOW_READ}
+    assert row == dict.fromkeys(schema("dev")[ENROLMENTS].columns) | expected
+    assert type(row["contentstatus"]) is dict
+    assert [type(certificate) for certificate in row["issued_certificates"]] == [dict, dict]
+    assert read(tables, ENROLMENTS, enrolment("nobody")) == []
+
+
+def test_what_was_read_may_be_changed_and_written_again(tables, user):
+    write(tables, Update(ENROLMENTS, enrolment(user), {"issued_certificates": [{"name": "x"}]}))
+    [row] = read(tables, ENROLMENTS, enrolment(user))
+    row["issued_certificates"][0]["name"] = "changed"
+    row["issued_certificates"].append({"name": "y"})
+    assert read(tables, ENROLMENTS, enrolment(user), "issued_certificates") == [
+        {"issued_certificates": [{"name": "x"}]}
+    ]
+    assert (
+        write(tables, Update(ENROLMENTS, enrolment(user), {"issued_certificates": row["issued_certificates"]})) is None
+    )
+    assert read(tables, ENROLMENTS, enrolment(user), "issued_certificates") == [
+        {"issued_certificates": [{"name": "changed"}, {"name": "y"}]}
+    ]
+
+
+def test_a_select_of_all_columns_that_does_not_fit_is_refused(tables):
+    for where in ({"userid": ""}, {"status": 1}, {}):
+        assert isinstance(tables.select([Select(ENROLMENTS, (), where)])[0], Refused)
+
+
+@pytest.fixture
+def table_of_its_own(cassandra: Cassandra) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """A table with columns of its own in the real server, and another client that runs statements in that server."""
+    keyspace = f"contract_{uuid.uuid4().hex[:12]}"
+    with Cluster([cassandra.host], port=cassandra.port, connect_timeout=20) as cluster:
+        session = cluster.connect()
+
+        def run(statement: str) -> None:
+            session.execute(statement, timeout=60)
+
+        run(f"CREATE KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}")
+        run(f"CREATE TABLE {keyspace}.t (id text, place int, m text, PRIMARY KEY (id, place))")
+        yield f"{keyspace}.t", run
+        run(f"DROP KEYSPACE {keyspace}")
+
+
+@pytest.mark.stack
+def test_all_columns_are_those_that_the_table_has_by_now(cassandra, table_of_its_own):
+    """Another client may have prepared the same statement since, and then the server does not ask for it anew."""
+    # This server names the columns of ``SELECT *`` with every answer; those before 4.0 only where they are asked to.
+    asked: list[bool] = []
+    table, run = table_of_its_own
+    tables = replace(cassandra, request_timeout=20.0).open()
+    tables._statements().session.add_request_init_listener(lambda future: asked.append(not future.message.skip_meta))
+    select = Select(table, (), {"id": "a"})
+    tables.write([[Update(table, {"id": "a", "place": n}, {"m": "m"})] for n in (1, 2)])
+    assert tables.select([select]) == [[{"id": "a", "place": 1, "m": "m"}, {"id": "a", "place": 2, "m": "m"}]]
+
+    with Cluster([cassandra.host], port=cassandra.port, connect_timeout=20) as cluster:
+        other = cluster.connect()
+
+        def altered(change: str, prepared_by_another: bool) -> list[Any]:
+            run(f"ALTER TABLE {table} {change}")
+            if prepared_by_another:
+                other.prepare(f"SELECT * FROM {table} WHERE id = ?")  # noqa: S608 - our own name
+            # several at a time: only the first of them may find the statement forgotten
+            asked.clear()
+            first, *others = tables.select([select] * 20)
+            assert others == [first] * 19
+            assert asked == [True] * 20
+            return first
+
+        with_list = altered("ADD b list<frozen<map<text, text>>>", prepared_by_another=True)
+        assert [row["b"] for row in with_list] == [None, None]
+        assert [row["m"] for row in with_list] == ["m", "m"]
+        tables.write([[Update(table, {"id": "a", "place": 1}, {"b": [{"x": "y"}]})]])
+        for prepared_by_another, column in ((False, "c"), (True, "a1"), (True, "z"), (False, "a2")):
+            [row, _] = altered(f"ADD {column} timestamp", prepared_by_another)
+            assert (row["m"], row["b"], row[column]) == ("m", [{"x": "y"}], None)
+        # a row that was made by an update is there as long as it holds something
+        [row] = altered("DROP m", prepared_by_another=True)
+        assert row == {"id": "a", "place": 1, "b": [{"x": "y"}], "c": None, "a1": None, "z": None, "a2": None}
+    tables.close()
 
 
 # --- what is refused
@@ -407,3 +666,5 @@ def test_a_table_that_does_not_exist_is_no_fault_of_the_data(tables):
         tables.select([Select("sunbird_courses.nope", ("a",), {"b": "c"})])
     with pytest.raises(StoreUnavailable, match="nope"):
         tables.write([[Update("sunbird_courses.nope", {"b": "c"}, {"a": 1})]])
+    with pytest.raises(StoreUnavailable, match="nope"):
+        tables.write([[Delete("sunbird_courses.nope", {"b": "c"})]])

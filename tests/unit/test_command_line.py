@@ -152,7 +152,7 @@ def test_a_usage_error_of_the_runtime_is_one_line_and_exit_code_2(runtime: Runti
     [
         (["run"], "JOB"),
         (["run", "relation-cache-updtaer"], "Did you mean relation-cache-updater?"),
-        (["config", "nothing-of-the-kind"], "activity-aggregate-updater, relation-cache-updater"),
+        (["config", "nothing-of-the-kind"], ", ".join(jobs.JOBS)),
         (["run", JOB, "--runner=FlinkRunner"], "behind a lone --"),
         (["run", JOB, "another-job"], "another-job"),
         (["run", JOB, "--input", "nothing.jsonl"], "nothing.jsonl: no such file"),

@@ -18,14 +18,14 @@ MAY_IMPORT = {
     "schemas": set(),
     "transforms": {"schemas"},
     # the stores' protocols and the statements they take are the transforms' own words
-    "io_connectors": {"schemas", "transforms.stores"},
+    "io_connectors": {"schemas", "transforms.stores", "transforms.services"},
     "pipelines": {"schemas", "transforms", "io_connectors"},
     "deploy": {"schemas", "io_connectors"},
 }
 # inside a function only: a run without them must not need them
 MAY_IMPORT_LATE = {"pipelines": {"deploy.local"}}
 # halves of a library that come with the other one, in the version that it asks for
-HALVES = {"grpcio": "apache-beam", "protobuf": "apache-beam", "pydantic-core": "pydantic"}
+HALVES = {"grpcio": "apache-beam", "protobuf": "apache-beam", "pydantic-core": "pydantic", "urllib3": "requests"}
 ROOMS = {*MAY_IMPORT, "tests"}
 
 IMPURE_MODULES = {"os", "random", "secrets", "time", "uuid", "uuid_utils", "socket", "subprocess", "tempfile"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
@@ -14,9 +16,10 @@ from typing import NamedTuple
 import orjson
 import pytest
 
-from io_connectors.http import Http, HttpResult
+from io_connectors.http import LATER, BodyRefused, Http, HttpResult, Unsendable
 from io_connectors.memory import MemoryCollectionStatuses
 from io_connectors.services import SearchService
+from transforms.services import OutcomeUnknown, ServiceRefused
 from transforms.stores import StoreUnavailable
 
 FAST = Http(connect_timeout=1.0, read_timeout=0.3, retry_pauses=(0.01, 0.01))
@@ -33,7 +36,9 @@ class Server:
     """Answers with what it was told, one after the other, the last for ever; notes what it was asked."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[int, str, str]] = [(200, "text/plain", "")]
+        self.answers: list[tuple[int, str, str | bytes]] = [(200, "text/plain", "")]
+        self.headers: dict[str, str] = {}
+        self.cut = 0
         self.requests: list[Request] = []
         self.hang = threading.Event()
         self.hang.set()
@@ -47,14 +52,18 @@ class Server:
                 outer.requests.append(Request(self.command, self.path, dict(self.headers), body))
                 outer.hang.wait(10)
                 status, content_type, text = outer.answers[0] if len(outer.answers) == 1 else outer.answers.pop(0)
+                content = text if isinstance(text, bytes) else text.encode()
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(text.encode())))
+                for name, value in outer.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content) + outer.cut))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(text.encode())
+                    self.wfile.write(content)
+                self.close_connection = bool(outer.cut)
 
-            do_GET = do_POST = do_PATCH = do_HEAD = handle_one
+            do_GET = do_POST = do_PATCH = do_HEAD = do_DELETE = handle_one
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -153,6 +162,200 @@ def test_connections_are_kept_and_the_client_is_shared(server):
 def test_the_environment_has_no_say(server, monkeypatch, nobody):
     monkeypatch.setenv("http_proxy", nobody)
     assert Http(retry_pauses=()).open().call("GET", server.url).status == 200
+
+
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_the_statuses_that_are_tried_again_may_be_given(server, status):
+    server.answers = [(status, "text/plain", ""), (200, "text/plain", "here")]
+    assert FAST.open().call("DELETE", server.url, repeatable=True, again=LATER) == HttpResult(200, "here")
+    server.answers = [(status, "text/plain", "")]
+    assert FAST.open().call("POST", server.url, again=LATER).status == status
+    assert len(server.requests) == 3
+
+
+# --- creates: core §8 has none; spec: collection-certificate-generator §6
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_create_is_tried_again_when_it_was_surely_not_done(server, status):
+    server.answers = [(status, "text/plain", ""), (status, "text/plain", ""), (200, "text/plain", "made")]
+    assert FAST.open().create(server.url, data=b"x") == HttpResult(200, "made")
+    assert [request.body for request in server.requests] == [b"x"] * 3
+    server.answers = [(status, "text/plain", "")]
+    with pytest.raises(StoreUnavailable, match=f"{server.url} answers {status}") as raised:
+        FAST.open().create(server.url)
+    assert not isinstance(raised.value, OutcomeUnknown)
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("status", [408, 502, 504])
+def test_nobody_can_say_whether_a_create_was_done(server, status):
+    server.answers = [(status, "text/plain", "")]
+    with pytest.raises(OutcomeUnknown, match=f"{server.url} answers {status}"):
+        FAST.open().create(server.url)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 500])
+def test_other_answers_to_a_create_are_given(server, status):
+    server.answers = [(status, "text/plain", "so")]
+    server.headers = {"Location": "/elsewhere"}
+    assert FAST.open().create(server.url) == HttpResult(status, "so")
+    assert len(server.requests) == 1
+
+
+def test_a_create_that_is_not_answered_in_time_or_in_full(server):
+    server.cut = 10
+    with pytest.raises(OutcomeUnknown, match="in full"):
+        FAST.open().create(server.url)
+    assert len(server.requests) == 1
+    server.hang.clear()
+    with pytest.raises(OutcomeUnknown, match=server.url):
+        FAST.open().create(server.url)
+    assert len(server.requests) == 2
+
+
+def test_a_create_where_nobody_is(nobody):
+    begin = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=nobody) as raised:
+        Http(retry_pauses=(0.1, 0.2)).open().create(nobody)
+    assert not isinstance(raised.value, OutcomeUnknown)
+    assert time.monotonic() - begin >= 0.3
+
+
+# --- bodies
+
+
+def test_an_answer_has_a_limit(server):
+    server.answers = [(200, "text/plain", "x" * 300_000)]
+    assert len(FAST.open().call("GET", server.url, limit=300_000).text) == 300_000
+    with pytest.raises(BodyRefused, match=f"{server.url} answers 200 with a body that is larger"):
+        FAST.open().call("GET", server.url, limit=299_999)
+    with pytest.raises(BodyRefused):
+        FAST.open().fetch(server.url, limit=299_999)
+    assert len(server.requests) == 3
+
+
+def test_a_file_comes_as_it_is(server):
+    server.answers = [(404, "image/svg+xml", b"\xff\xfe<svg>")]
+    assert FAST.open().fetch(server.url, limit=100) == (404, b"\xff\xfe<svg>")
+    assert FAST.open().call("GET", server.url).text == "\ufffd\ufffd<svg>"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "text"),
+    [
+        ("text/plain; charset=latin-1", b"\xe4", "ä"),
+        ("text/html", "ä".encode(), "ä"),
+        ("text/plain; charset=nonsense", "ä".encode(), "ä"),
+    ],
+)
+def test_the_charset_of_an_answer(server, content_type, content, text):
+    server.answers = [(200, content_type, content)]
+    assert FAST.open().call("GET", server.url).text == text
+
+
+def test_compressed_answers(server):
+    server.headers = {"Content-Encoding": "gzip"}
+    server.answers = [(200, "text/plain", gzip.compress(b"x" * 1000))]
+    assert FAST.open().call("GET", server.url) == HttpResult(200, "x" * 1000)
+    with pytest.raises(BodyRefused):
+        FAST.open().call("GET", server.url, limit=999)
+    server.answers = [(200, "text/plain", "not compressed")]
+    for limit in (None, 1000):
+        with pytest.raises(BodyRefused, match="encoding"):
+            FAST.open().call("GET", server.url, limit=limit)
+
+
+def test_an_answer_that_breaks_off(server):
+    server.cut = 10
+    with pytest.raises(StoreUnavailable, match=server.url):
+        FAST.open().call("GET", server.url)
+    assert len(server.requests) == 3
+
+
+# --- redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_redirect_is_followed(server, method, status):
+    server.answers = [(status, "text/plain", "there"), (200, "text/plain", "here")]
+    server.headers = {"Location": "/other?x=1"}
+    headers = {"Authorization": "key"}
+    assert FAST.open().call(method, f"{server.url}/a", headers=headers).status == 200
+    assert [(request.method, request.path) for request in server.requests] == [(method, "/a"), (method, "/other?x=1")]
+    assert server.requests[1].headers["Authorization"] == "key"
+
+
+def test_a_key_does_not_go_to_another_host(server):
+    server.answers = [(302, "text/plain", ""), (200, "text/plain", "here")]
+    server.headers = {"Location": server.url.replace("127.0.0.1", "localhost")}
+    FAST.open().call("GET", server.url, headers={"Authorization": "key"})
+    assert ["Authorization" in request.headers for request in server.requests] == [True, False]
+
+
+@pytest.mark.parametrize("location", ["ftp://127.0.0.1/x", "file:///etc/hostname", "http://[1", "javascript:x"])
+def test_a_redirect_to_elsewhere_is_an_answer(server, location):
+    server.answers = [(302, "text/plain", "there")]
+    server.headers = {"Location": location}
+    assert FAST.open().call("GET", server.url) == HttpResult(302, "there")
+    assert len(server.requests) == 1
+
+
+def test_redirects_that_do_not_end(server):
+    server.answers = [(302, "text/plain", "there")]
+    server.headers = {"Location": "/"}
+    with pytest.raises(ServiceRefused, match="redirects"):
+        FAST.open().call("GET", server.url)
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PATCH"])
+def test_other_methods_are_not_redirected(server, method):
+    server.answers = [(302, "text/plain", "there")]
+    server.headers = {"Location": "/other"}
+    assert FAST.open().call(method, server.url).status == 302
+    assert len(server.requests) == 1
+
+
+# --- what can not be sent, and what is not told
+
+
+@pytest.mark.parametrize("url", ["", "/path", "host:80/path", "ftp://host/", "http://", "http://[1/", "http://*.x\n/"])
+def test_what_is_no_address(url):
+    with pytest.raises(Unsendable):
+        FAST.open().call("GET", url)
+
+
+@pytest.mark.parametrize("value", ["secret\nsecret", "secret\u20ac"])
+def test_a_header_that_can_not_be_sent(server, value):
+    with pytest.raises(Unsendable) as raised:
+        FAST.open().call("GET", server.url, headers={"Authorization": value})
+    assert "secret" not in str(raised.value)
+    assert server.requests == []
+
+
+def test_messages_tell_the_address_only(nobody):
+    secret = nobody.replace("//", "//name:secret@")
+    with pytest.raises(StoreUnavailable) as raised:
+        FAST.open().call("GET", f"{secret}/learner-1?secret=1", headers={"Authorization": "secret"})
+    assert str(raised.value) == f"{nobody} does not answer: ConnectionError (Connection refused)"
+
+
+def test_cookies_are_not_kept(server):
+    server.headers = {"Set-Cookie": "a=b"}
+    for _ in range(2):
+        FAST.open().call("GET", server.url)
+    assert "Cookie" not in server.requests[1].headers
+
+
+def test_threads_share_the_client_and_its_connections(server):
+    calls = Http(pool=8).open()
+    with ThreadPoolExecutor(8) as pool:
+        texts = list(pool.map(lambda n: calls.call("POST", server.url, data=b"%d" % n).status, range(200)))
+    assert texts == [200] * 200
+    assert sorted(int(request.body) for request in server.requests) == list(range(200))
 
 
 # --- the search service

@@ -1,0 +1,115 @@
+"""What the clients of Sunbird's services share: where the service is, what is asked of it, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from io_connectors.http import LATER, Calls, HttpResult, Unsendable
+from transforms.services import ServiceRefused
+from transforms.stores import StoreUnavailable
+
+__all__ = ["ServiceCalls", "path_part"]
+
+ANSWER_LIMIT = 16 * 1024 * 1024
+"""Bytes: far above what a service answers, and far below what hurts a worker."""
+
+
+class ServiceCalls:
+    """Calls of one service, in JSON. ``setting`` is the configuration key of ``base_path``, for messages.
+
+    Every method raises Unsendable when there is no usable base path, and StoreUnavailable when the service does not
+    answer or answers "later" (408, 429, 502, 503, 504), after the retries of what may be repeated.
+    """
+
+    def __init__(
+        self, name: str, setting: str, base_path: str | None, calls: Calls, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._name = name
+        self._setting = setting
+        self._base_path = base_path.rstrip("/") if base_path else None
+        self._calls = calls
+        self._headers = {"Content-Type": "application/json", **(headers or {})}
+
+    def get(self, path: str) -> HttpResult:
+        """GET, tried again. The answer is one to keep to."""
+        return self._final(self._call("GET", path, None, repeatable=True))
+
+    def delete(self, path: str) -> HttpResult:
+        """DELETE, tried again. The answer is one to keep to."""
+        return self._final(self._call("DELETE", path, None, repeatable=True))
+
+    def ask(self, path: str, body: Mapping[str, Any]) -> HttpResult:
+        """POST what changes nothing, tried again. The answer is one to keep to."""
+        return self._final(self._call("POST", path, body, repeatable=True))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> HttpResult:
+        """POST once. The answer is one to keep to."""
+        return self._final(self._call("POST", path, body, repeatable=False))
+
+    def create(self, path: str, body: Mapping[str, Any]) -> HttpResult:
+        """POST what must not be done twice: ``Calls.create``."""
+        return self._calls.create(
+            self._url(path), data=self._json(body), headers=dict(self._headers), limit=ANSWER_LIMIT
+        )
+
+    def refused(self, result: HttpResult, why: str = "") -> ServiceRefused:
+        """What to raise for an answer that is final and not good."""
+        return ServiceRefused(f"the {self._name} answers {result.status}{why and f' {why}'}")
+
+    def answer(self, result: HttpResult) -> dict[str, Any]:
+        """The JSON object that a 200 brought. Raises ServiceRefused for everything else."""
+        found = self.parsed(result)
+        if not isinstance(found, dict):
+            raise self.refused(result, "without a JSON object")
+        return found
+
+    def parsed(self, result: HttpResult) -> Any:
+        """The JSON that a 200 brought. Raises ServiceRefused for another status and for what is not JSON."""
+        if result.status != 200:
+            raise self.refused(result)
+        try:
+            return orjson.loads(result.text)
+        except orjson.JSONDecodeError:
+            raise self.refused(result, "with what is not JSON") from None
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None, *, repeatable: bool) -> HttpResult:
+        return self._calls.call(
+            method,
+            self._url(path),
+            repeatable=repeatable,
+            again=LATER,
+            limit=ANSWER_LIMIT,
+            data=None if body is None else self._json(body),
+            headers=self._headers,
+        )
+
+    def _final(self, result: HttpResult) -> HttpResult:
+        if result.status in LATER:
+            raise StoreUnavailable(f"the {self._name} ({self._setting}) answers {result.status}")
+        return result
+
+    def _url(self, path: str) -> str:
+        if not self._base_path:
+            raise Unsendable(f"no {self._name} to call: {self._setting} is not set")
+        return self._base_path + path
+
+    def _json(self, body: Mapping[str, Any]) -> bytes:
+        try:
+            return orjson.dumps(body)
+        except TypeError:
+            raise ServiceRefused(f"not a request that the {self._name} can be sent as JSON") from None
+
+
+def path_part(identifier: str) -> str:
+    """An id as one part of a path. Raises ServiceRefused for what names no part of its own, such as ``..``."""
+    try:
+        part = quote(identifier, safe="")
+    except UnicodeEncodeError:
+        part = ""
+    if not part.strip("."):
+        raise ServiceRefused("an id that can not be part of an address")
+    return part

@@ -1,0 +1,566 @@
+"""The clients of Sunbird's services, over the in-memory client and over sockets, against the same stand-ins.
+
+No part of the local stack is needed: the stand-ins' server is started here, on a port of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import orjson
+import pytest
+import requests
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from deploy.local.processes import free_port
+from deploy.local.signatures import canonical
+from deploy.local.stub_behaviour import BODIES, WRONG, StubServices
+from io_connectors.http import Calls, Http
+from io_connectors.memory_http import MemoryHttp
+from io_connectors.services import (
+    CertificateRegistryService,
+    ContentService,
+    SearchService,
+    SigningService,
+    TemplateStore,
+    UserService,
+)
+from io_connectors.sunbird_rc import SunbirdRC
+from transforms.services import OutcomeUnknown, ServiceRefused, UserBlocked
+from transforms.stores import Opens, StoreUnavailable
+
+ROOT = Path(__file__).parents[2]
+KEY = "stub-rc-key"
+SECONDS = 5.0
+IN_VAIN = 0.3  # seconds that a test waits for an answer that does not come
+RECORD = {"recipient": {"id": "learner-1"}, "training": {"id": "do_1", "type": "Course"}, "certificateLabel": "Merit"}
+CERTIFICATE = {
+    "id": "c-1",
+    "jsonUrl": "http://certs.test/c-1.json",
+    "jsonData": {"id": "c-1", "printUri": "data:image/svg+xml,picture"},
+    "accessCode": "B2U4Z5",
+    "recipientName": "learner-1",
+    "recipientId": "learner-1",
+    "related": {"batchId": "b", "courseId": "do_1", "type": "Merit"},
+}
+SVG = '<svg xmlns="http://www.w3.org/2000/svg">ä ${recipientName}</svg>'
+
+numbers = itertools.count(64)
+
+
+class Sunbird:
+    """The stand-ins, the recipe of a client that reaches them, and an address where nobody is."""
+
+    def __init__(
+        self, base: str, http: Opens[Calls], nobody: str, ask: Callable[[str, str, Any], Any], nowhere: Opens[Calls]
+    ) -> None:
+        self.base = base
+        self.http = http
+        self.nobody = nobody
+        self.nowhere = nowhere
+        self._ask = ask
+
+    def get(self, path: str) -> Any:
+        return self._ask("GET", f"/stub/{path}", None)
+
+    def put(self, path: str, value: Any) -> None:
+        self._ask("PUT", f"/stub/{path}", value)
+
+    def fault(self, **fault: Any) -> None:
+        self.put("faults", [fault])
+
+    def tries(self) -> int:
+        return len(self.get("calls"))
+
+    def clients(self, is_there: bool = True) -> Clients:
+        return Clients(self.base if is_there else self.nobody, self.http if is_there else self.nowhere)
+
+
+class Clients:
+    """All clients, for one address."""
+
+    def __init__(self, base: str | None, http: Opens[Calls]) -> None:
+        self.base = base
+        self.search = SearchService(base, http).open()
+        self.contents = ContentService(base, http=http).open()
+        self.users = UserService(base, http=http).open()
+        rc = base and f"{base}/registry-service/api/v1"
+        self.rc = SunbirdRC(rc, "TrainingCertificate", KEY, http).open()
+        self.registry = CertificateRegistryService(base, http).open()
+        self.signing = SigningService(base, http).open()
+        self.templates = TemplateStore(http).open()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of the stand-ins' server."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "deploy.local.stub_server", str(port)], cwd=ROOT)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        end = time.monotonic() + 20
+        while True:
+            try:
+                requests.get(f"{base}/stub/load", timeout=SECONDS).raise_for_status()
+                break
+            except requests.ConnectionError:
+                assert process.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        for key in (12, 13):  # to make one takes as long as it takes
+            requests.get(f"{base}/keys/{key}", timeout=20).raise_for_status()
+        yield base
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def patience() -> float:
+    """The seconds that clients wait for an answer."""
+    return SECONDS
+
+
+@pytest.fixture(params=["twin", "server"])
+def sunbird(request: pytest.FixtureRequest, patience: float) -> Iterator[Sunbird]:
+    """The stand-ins, which know nothing at the beginning of each test."""
+    if request.param == "twin":
+        stubs = StubServices()
+
+        def ask(method: str, path: str, value: Any) -> Any:
+            status, text = stubs.in_memory(method, path, {}, b"" if value is None else orjson.dumps(value))
+            assert status == 200, text
+            return orjson.loads(text)
+
+        http = MemoryHttp(f"services-{uuid.uuid4()}")
+        http.serve(stubs.in_memory)
+        yield Sunbird("http://sunbird.test", http, "http://nobody.test", ask, MemoryHttp(f"nobody-{uuid.uuid4()}"))
+        return
+    base = request.getfixturevalue("server")
+    with requests.Session() as session:
+
+        def ask_server(method: str, path: str, value: Any) -> Any:
+            body = None if value is None else orjson.dumps(value)
+            answer = session.request(method, base + path, data=body, timeout=SECONDS)
+            answer.raise_for_status()
+            return answer.json()
+
+        ask_server("DELETE", "/stub", None)
+        # a number of its own, so that each test has clients of its own
+        real = Http(SECONDS, patience, next(numbers), (0.01, 0.01))
+        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+            nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        yield Sunbird(base, real, nobody, ask_server, real)
+
+
+# --- every method with every kind of answer
+
+
+class Method(NamedTuple):
+    """A client's method: the path that it calls, how it is repeated, the call, and what it gives when all is well."""
+
+    path: str
+    kind: str
+    call: Callable[[Clients], Any]
+    good: Any
+
+
+RC = "/registry-service/api/v1"
+METHODS = {
+    "metadata": Method(
+        "/content/v3/read/do_1",
+        "read",
+        lambda c: c.contents.metadata("do_1"),
+        {"identifier": "do_1", "name": "Numeracy", "contentType": "Course"},
+    ),
+    "course_name": Method("/content/v3/read/do_1", "read", lambda c: c.contents.course_name("do_1"), "Numeracy"),
+    "user": Method(
+        "/private/user/v1/read/learner-1",
+        "read",
+        lambda c: c.users.user("learner-1"),
+        {"id": "learner-1", "userId": "learner-1", "rootOrgId": "org-1"},
+    ),
+    "profile": Method(
+        "/private/user/v1/read/learner-1",
+        "read",
+        lambda c: c.users.profile("learner-1"),
+        {"id": "learner-1", "userId": "learner-1", "rootOrgId": "org-1"},
+    ),
+    "notify": Method("/v2/notification", "once", lambda c: c.users.notify({"body": "email body"}), None),
+    "feed": Method("/private/user/feed/v1/create", "once", lambda c: c.users.feed({"priority": 1}), None),
+    "key_id": Method(f"{RC}/PublicKey/search", "read", lambda c: c.rc.key_id(), "1-k"),
+    "create": Method(f"{RC}/TrainingCertificate", "create", lambda c: c.rc.create(RECORD), ...),
+    "search": Method(
+        f"{RC}/TrainingCertificate/search",
+        "read",
+        lambda c: c.rc.search({"recipient.id": {"eq": "nobody"}}, 1),
+        [],
+    ),
+    "delete": Method(f"{RC}/TrainingCertificate/1-x", "read", lambda c: c.rc.delete("1-x"), False),
+    "add": Method("/certs/v2/registry/add", "create", lambda c: c.registry.add(CERTIFICATE), None),
+    "sign": Method("/sign/12", "read", lambda c: c.signing.sign("12", {"id": "c-1"}), ...),
+    "fetch": Method("/templates/blue.svg", "read", lambda c: c.templates.fetch(f"{c.base}/templates/blue.svg"), SVG),
+}
+ONLY_STATUS_COUNTS = ("notify", "feed", "add")
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@pytest.fixture
+def known(sunbird: Sunbird) -> Sunbird:
+    """The stand-ins with what the methods ask for."""
+    sunbird.put("contents", {"do_1": {"name": "Numeracy", "contentType": "Course"}})
+    sunbird.put("users", {"learner-1": {"rootOrgId": "org-1"}, "learner-2": "blocked"})
+    sunbird.put("templates/blue", SVG)
+    sunbird.put("settings", {"public_keys": ["1-k", "1-l"]})
+    return sunbird
+
+
+def outcome(name: str, clients: Clients) -> Any:
+    """What a method gives; for errors their type. No error tells a key, an id, or what was sent."""
+    told = ""
+    try:
+        return METHODS[name].call(clients)
+    except (ServiceRefused, StoreUnavailable) as error:
+        told = str(error)
+        kinds = (OutcomeUnknown, StoreUnavailable, ServiceRefused)
+        return next(kind for kind in kinds if isinstance(error, kind))
+    finally:
+        assert not [secret for secret in (KEY, "learner-1", "do_1", "email body") if secret in told]
+
+
+@every_method
+def test_good(known, name):
+    good, given = METHODS[name].good, outcome(name, known.clients())
+    assert given == good if good is not ... else isinstance(given, str) and given
+    [call] = known.get("calls")
+    assert call["path"].startswith(METHODS[name].path)
+
+
+@every_method
+@pytest.mark.parametrize("status", [201, 204, 301, 400, 401, 403, 404, 409, 500, 501])
+def test_a_final_status(known, name, status):
+    known.fault(status=status)
+    expected: Any = ServiceRefused
+    if name == "metadata":
+        expected = None
+    elif name == "delete":
+        expected = False
+    elif name == "search" and status == 404:
+        expected = []
+    assert outcome(name, known.clients()) == expected
+    assert known.tries() == 1
+
+
+@every_method
+@pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
+def test_a_status_that_says_later(known, name, status):
+    """spec: collection-certificate-generator §6, collection-cert-pre-processor §6"""
+    known.fault(status=status, body="html")
+    kind = METHODS[name].kind
+    unknown = kind == "create" and status in (408, 502, 504)
+    expected = None if name == "metadata" else OutcomeUnknown if unknown else StoreUnavailable
+    assert outcome(name, known.clients()) is expected
+    assert known.tries() == (1 if kind == "once" or unknown else 3)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.kind != "once"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_later_came(known, name, status):
+    known.fault(status=status, times=2)
+    good, given = METHODS[name].good, outcome(name, known.clients())
+    assert given == good if good is not ... else isinstance(given, str)
+    assert known.tries() == 3
+
+
+@every_method
+@pytest.mark.parametrize("body", ["html", "empty", "wrong", "error"])
+def test_a_200_that_is_no_answer(known, name, body):
+    known.fault(status=200, body=body)
+    expected: Any = ServiceRefused
+    if name == "metadata" or name in ONLY_STATUS_COUNTS:
+        expected = None
+    elif name == "delete":
+        expected = True
+    given = outcome(name, known.clients())
+    if name == "fetch" and body in ("wrong", "error"):
+        # a template may be any text
+        expected = WRONG if body == "wrong" else BODIES[body]
+    assert given == expected
+    assert known.tries() == 1
+
+
+@every_method
+def test_nobody_is_there(known, name):
+    assert outcome(name, known.clients(is_there=False)) is (None if name == "metadata" else StoreUnavailable)
+    assert known.tries() == 0
+
+
+def work_done(sunbird: Sunbird) -> int:
+    return sum(len(sunbird.get(kind)) for kind in ("notifications", "feeds", "credentials", "registry"))
+
+
+@every_method
+@pytest.mark.parametrize("instead", ["silent", "broken"])
+@pytest.mark.parametrize("processed", [False, True])
+@pytest.mark.parametrize("patience", [IN_VAIN])
+def test_no_answer_after_sending(known, name, instead, processed):
+    known.fault(no_answer=instead, processed=processed)
+    kind = METHODS[name].kind
+    expected = None if name == "metadata" else OutcomeUnknown if kind == "create" else StoreUnavailable
+    assert outcome(name, known.clients()) is expected
+    assert known.tries() == (3 if kind == "read" else 1)
+    assert work_done(known) == (processed and kind != "read")
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.kind == "create"])
+@pytest.mark.parametrize("patience", [IN_VAIN])
+def test_a_create_that_was_refused_first_and_then_got_no_answer(known, name):
+    known.put("faults", [{"status": 503, "times": 1}, {"no_answer": "silent", "processed": True}])
+    assert outcome(name, known.clients()) is OutcomeUnknown
+    assert known.tries() == 2
+    assert work_done(known) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "fetch"])
+def test_no_address_is_configured(sunbird, name):
+    with pytest.raises(StoreUnavailable, match=r"service\.(content|learner|rc|certreg|enc)\.basePath is not set"):
+        METHODS[name].call(Clients(None, sunbird.http))
+    assert sunbird.tries() == 0
+
+
+@pytest.mark.parametrize("identifier", ["", ".", "..", "\ud800"])
+def test_an_id_that_is_no_part_of_an_address_is_not_asked_for(sunbird, identifier):
+    clients = sunbird.clients()
+    assert clients.contents.metadata(identifier) is None
+    assert clients.rc.delete(identifier) is False
+    for call in (clients.contents.course_name, clients.users.user, clients.users.profile):
+        with pytest.raises(ServiceRefused):
+            call(identifier)
+    with pytest.raises(ServiceRefused):
+        clients.signing.sign(identifier, {})
+    assert sunbird.tries() == 0
+
+
+@pytest.mark.parametrize("identifier", ["a/b", "a?b=c#d", "../x", "ü %2F", "a+b"])
+def test_an_id_is_one_part_of_the_path(sunbird, identifier):
+    sunbird.put(f"users/{quote(identifier, safe='')}", {"firstName": "x"})
+    user = sunbird.clients().users.profile(identifier)
+    assert user == {"id": identifier, "userId": identifier, "firstName": "x"}
+
+
+# --- one service after the other
+
+
+def test_the_search_service(sunbird):
+    sunbird.put("collections/do_1", {"status": "Retired"})
+    search = sunbird.clients().search
+    assert (search.status("do_1"), search.status("do_2")) == ("Retired", None)
+    sunbird.put("collections/do_1", None)
+    assert search.status("do_1") is None
+
+
+def test_a_content_and_its_name(known):
+    known.put("contents/do_2", {"contentType": "Course"})
+    contents = known.clients().contents
+    assert contents.metadata("do_9") is None
+    assert contents.course_name("do_2") == ""
+    assert [call["path"] for call in known.get("calls")] == [
+        "/content/v3/read/do_9",
+        "/content/v3/read/do_2?fields=name",
+    ]
+
+
+def test_a_user_in_the_way_that_each_job_asks(known):
+    """spec: collection-cert-pre-processor §3.6, collection-certificate-generator §3.9"""
+    users = known.clients().users
+    users.user("learner-1")
+    users.profile("learner-1")
+    assert [call["path"] for call in known.get("calls")] == [
+        "/private/user/v1/read/learner-1?organisations,roles,locations,declarations,externalIds",
+        "/private/user/v1/read/learner-1",
+    ]
+
+
+def test_a_blocked_user(known):
+    users = known.clients().users
+    for read in (users.user, users.profile):
+        with pytest.raises(UserBlocked):
+            read("learner-2")
+
+
+def test_what_is_sent_to_learners(sunbird):
+    users = sunbird.clients().users
+    users.notify({"mode": "sms", "recipientUserIds": ["learner-1"]})
+    users.feed({"userId": "learner-1"})
+    assert sunbird.get("notifications") == [{"mode": "sms", "recipientUserIds": ["learner-1"]}]
+    assert sunbird.get("feeds") == [{"userId": "learner-1"}]
+
+
+@pytest.mark.parametrize("form", ["list", "object"])
+def test_the_records_of_rc(sunbird, form):
+    sunbird.put("settings", {"search_form": form, "public_keys": ["1-k"]})
+    rc = sunbird.clients().rc
+    first = rc.create({**RECORD, "oldId": "old-1"})
+    second = rc.create({**RECORD, "recipient": {"id": "learner-2"}})
+    assert first.startswith("1-")
+    assert first != second
+    assert rc.search({"oldId": {"eq": "old-1"}}, 1) == [{**RECORD, "oldId": "old-1", "osid": first}]
+    mine = {"recipient.id": {"eq": "learner-2"}, "certificateLabel": {"eq": "Merit"}}
+    assert [record["osid"] for record in rc.search(mine, 10)] == [second]
+    assert len(rc.search({}, 1)) == 1
+    assert (rc.delete(first), rc.delete(first)) == (True, False)
+    assert list(sunbird.get("credentials")) == [second]
+    assert rc.key_id() == "1-k"
+
+
+def test_rc_refuses_what_its_schema_does_not_allow(sunbird):
+    for record in ({}, {"recipient": {"id": "learner-1"}, "training": {"id": "do_1"}}):
+        with pytest.raises(ServiceRefused, match="400"):
+            sunbird.clients().rc.create(record)
+
+
+def test_rc_wants_its_key(sunbird):
+    """§8 15 of collection-certificate-generator: on all calls"""
+    sunbird.put("settings", {"rc_key": "another"})
+    rc = sunbird.clients().rc
+    for call in (rc.key_id, lambda: rc.create(RECORD), lambda: rc.search({}, 1)):
+        with pytest.raises(ServiceRefused, match="401"):
+            call()
+    assert rc.delete("1-x") is False
+    without = SunbirdRC(f"{sunbird.base}{RC}", "TrainingCertificate", "", sunbird.http)
+    sunbird.put("settings", {"rc_key": None})
+    assert without.open().create(RECORD)
+
+
+@pytest.mark.parametrize("keys", [[], [""], [None], [7]])
+def test_no_public_key(sunbird, keys):
+    sunbird.put("settings", {"public_keys": keys})
+    with pytest.raises(ServiceRefused):
+        sunbird.clients().rc.key_id()
+
+
+def test_the_keys_id_is_remembered_for_five_minutes(sunbird):
+    sunbird.put("settings", {"public_keys": ["1-k"]})
+    now = [1000.0]
+    rc = sunbird.clients().rc
+    rc.clock = lambda: now[0]
+    assert rc.key_id() == "1-k"
+    sunbird.put("settings", {"public_keys": ["1-l"]})
+    now[0] += 299.0
+    assert rc.key_id() == "1-k"
+    now[0] += 1.0
+    assert rc.key_id() == "1-l"
+    assert sunbird.tries() == 2
+
+
+def test_the_certificate_registry(sunbird):
+    """spec: collection-certificate-generator §3.5.7"""
+    registry = sunbird.clients().registry
+    registry.add(CERTIFICATE)
+    for refused in (
+        CERTIFICATE,
+        {**CERTIFICATE, "id": "c-2", "related": {"type": " "}},
+        {**CERTIFICATE, "id": "c-2", "recipientId": "learner-2", "oldId": "c-1"},
+    ):
+        with pytest.raises(ServiceRefused, match="400"):
+            registry.add(refused)
+    registry.add({**CERTIFICATE, "id": "c-2", "oldId": "c-1"})
+    kept = sunbird.get("registry")
+    assert list(kept) == ["c-2"]
+    assert kept["c-2"]["jsonData"] == {"id": "c-1"}
+
+
+def test_a_signature_verifies(sunbird):
+    """§9 case 10 of collection-certificate-generator, the service's half"""
+    entity = {"b": ["z", "a"], "a": {"y": 1, "x": "ä"}, "list": [{"n": 2}, {"n": 1}], "revoked": False}
+    calls = sunbird.http.open()
+    signature = sunbird.clients().signing.sign("12", entity)
+    public = load_pem_public_key(calls.call("GET", f"{sunbird.base}/keys/12").text.encode())
+    scheme = padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=16)
+    ordered = '{"a":{"x":"ä","y":1},"b":["a","z"],"list":[{"n":1},{"n":2}],"revoked":false}'.encode()
+    assert canonical(entity) == ordered
+    public.verify(base64.b64decode(signature), ordered, scheme, hashes.SHA256())  # type: ignore[union-attr, call-arg, arg-type]
+    with pytest.raises(InvalidSignature):
+        public.verify(base64.b64decode(signature), ordered + b" ", scheme, hashes.SHA256())  # type: ignore[union-attr, call-arg, arg-type]
+
+    def fits(claim: object, key: int) -> str:
+        body = {"entity": {"claim": claim, "signatureValue": signature, "keyId": key}}
+        return calls.call("POST", f"{sunbird.base}/verify", data=orjson.dumps(body)).text
+
+    assert fits(dict(reversed(entity.items())), 12) == "true"
+    assert fits({**entity, "revoked": True}, 12) == "false"
+    assert fits(entity, 13) == "false"
+
+
+def test_a_document_with_null_is_not_signed(sunbird):
+    with pytest.raises(ServiceRefused, match="500"):
+        sunbird.clients().signing.sign("12", {"a": None})
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x.svg", "x.svg", "", "file:///etc/hostname", "http://", "http://[1/x"])
+def test_what_is_no_address_of_a_template(sunbird, url):
+    with pytest.raises(ServiceRefused):
+        sunbird.clients().templates.fetch(url)
+
+
+def test_a_template_that_is_too_large(sunbird):
+    limit = 2 * 1024 * 1024
+    sunbird.put("templates", {"fits": "<svg>".ljust(limit, "x"), "large": "<svg>".ljust(limit + 1, "x")})
+    templates = sunbird.clients().templates
+    assert len(templates.fetch(f"{sunbird.base}/templates/fits.svg")) == limit
+    with pytest.raises(ServiceRefused, match="larger than the limit"):
+        templates.fetch(f"{sunbird.base}/templates/large.svg")
+
+
+def test_a_template_in_a_folder(sunbird):
+    sunbird.put(f"templates/{quote('content/do_1/artifact/blue', safe='')}", SVG)
+    templates = sunbird.clients().templates
+    assert templates.fetch(f"{sunbird.base}/templates/content/do_1/artifact/blue.svg") == SVG
+
+
+# --- many at once
+
+
+def test_many_threads_use_one_client(sunbird):
+    sunbird.put("settings", {"delay_ms": 50})
+    rc = sunbird.clients().rc
+    begin = time.monotonic()
+    with ThreadPoolExecutor(64) as pool:
+        osids = list(pool.map(lambda _: rc.create(RECORD), range(256)))
+    took = time.monotonic() - begin
+    assert len(set(osids)) == 256
+    load = sunbird.get("load")
+    assert (load["calls"], load["in_flight"]) == (256, 0)
+    assert 32 < load["most_in_flight"] <= 64
+    assert took < 256 * 0.05 / 4
+
+
+def test_the_twin_tells_how_many_were_in_flight():
+    http = MemoryHttp(f"flight-{uuid.uuid4()}")
+    all_here = threading.Barrier(5)
+
+    def handler(*_: object) -> tuple[int, str]:
+        all_here.wait(SECONDS)
+        return 200, "{}"
+
+    client = http.serve(handler)
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda n: client.call("GET", f"http://sunbird.test/{n}"), range(10)))
+    assert (client.in_flight, client.most_in_flight, client.count()) == (0, 5, 10)
