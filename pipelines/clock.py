@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
 import uuid_utils
@@ -15,3 +16,8 @@ def epoch_millis() -> int:
 def new_uuid() -> str:
     """A fresh random UUID, version 4."""
     return str(uuid_utils.uuid4())
+
+
+def any_character(text: str) -> str:
+    """One character of a text, which nobody can guess. A plain function, for the source of it does not pickle."""
+    return secrets.choice(text)

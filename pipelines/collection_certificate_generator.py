@@ -25,7 +25,6 @@ are signed, verifiable and well-formed whatever the names hold.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,7 +40,7 @@ from pipelines.certificate_stores import (
     template_store,
 )
 from pipelines.channels import WithoutKey
-from pipelines.clock import epoch_millis, new_uuid
+from pipelines.clock import any_character, epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, CloudSettings, KafkaSettings, key
 from pipelines.stores import calls, cassandra, cloud_paths, user_service
 from transforms.certificate.credential import unwanted_texts
@@ -182,7 +181,7 @@ def _badge_issuer(settings: Settings) -> Issues:
             settings.store_endpoint,
         ),
         registry=certificate_registry(settings.registry_base_path, settings.calls_at_once),
-        choose=secrets.choice,
+        choose=any_character,
     )
 
 

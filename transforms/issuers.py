@@ -178,7 +178,7 @@ class BadgeIssuer:
     """Issues an Open Badges document with the picture inside, stores it and registers it (§3.5).
 
     ``base`` is the address that certificates are under; ``signing`` is asked only for events with keys; ``choose``
-    gives one character of a text at random (``secrets.choice``).
+    gives one character of a text at random , which nobody can guess.
     """
 
     base: str

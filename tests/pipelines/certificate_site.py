@@ -21,7 +21,7 @@ from transforms.stores import Update
 BATCHES = "sunbird_courses.course_batch"
 ENROLMENTS = "sunbird_courses.user_enrolments"
 AGGREGATES = "sunbird_courses.user_activity_agg"
-USER, COURSE, BATCH = "learner-1", "do_course", "batch-1"
+USER, COURSE, BATCH = "learner-1", "do_course", "0140555"
 CERTIFICATE = "Course Completion Certificate"
 SERVICES = "http://services"
 NOW = 1_718_179_206_001  # 2024-06-12T08:00:06.001Z
@@ -102,7 +102,49 @@ class CertificateSite:
         return [orjson.loads(value) for _, value in self.written.get(topic, ())]
 
 
-def ids() -> Callable[[], str]:
-    """Ids that tell themselves apart and are the same in every run."""
-    numbers = count(1)
-    return lambda: f"00000000-0000-4000-8000-{next(numbers):012}"
+class Died(BaseException):
+    """The worker was killed here."""
+
+
+class Death:
+    """Kills the worker at its n-th step towards stores and services: before one, or before its answer arrives."""
+
+    def __init__(self, at: int) -> None:
+        self._left = at
+
+    def is_over(self) -> None:
+        """Nobody dies any more."""
+        self._left = 0
+
+    def among(self, *twins: Any) -> Death:
+        """Count the operations of these twins."""
+        for twin in twins:
+            twin._operate = self._counted(twin._operate)
+        return self
+
+    def behind(self, http: MemoryHttp) -> Death:
+        """Count the calls of this client, each twice: before the service has it, and before its answer arrives."""
+        handler = http.open().handler
+        assert handler is not None
+        serve = self._counted(handler)
+
+        def answer(*call: Any) -> Any:
+            answered = serve(*call)
+            self._step()
+            return answered
+
+        http.serve(answer)
+        return self
+
+    def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any) -> Any:
+            self._step()
+            return function(*arguments)
+
+        return counted
+
+    def _step(self) -> None:
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                raise Died

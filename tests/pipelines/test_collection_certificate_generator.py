@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import re
-import secrets
 import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +22,7 @@ from io_connectors.memory_objects import MemoryObjectStore
 from io_connectors.services import CertificateRegistryService, SigningService, TemplateStore, UserService
 from io_connectors.sunbird_rc import SunbirdRC
 from pipelines import collection_certificate_generator as job
+from pipelines.clock import any_character, new_uuid
 from pipelines.stores import cloud_paths
 from tests.pipelines.certificate_site import (
     BATCH,
@@ -32,10 +33,13 @@ from tests.pipelines.certificate_site import (
     SERVICES,
     USER,
     CertificateSite,
+    Death,
+    Died,
     dumps,
 )
 from transforms.certificate.credential import unwanted_texts
-from transforms.issue_certificates import IssueStores
+from transforms.dead_letter import FAILED as FAILED_TAG
+from transforms.issue_certificates import IssueCertificates, IssueStores, Work
 from transforms.issuers import BadgeIssuer, CredentialIssuer
 from transforms.tell_learners import TellStores
 
@@ -118,7 +122,7 @@ class Site(CertificateSite):
             signing=SigningService(SERVICES, self.http),
             objects=MemoryObjectStore(self.name, "certificates"),
             registry=CertificateRegistryService(SERVICES, self.http),
-            choose=secrets.choice,
+            choose=any_character,
         )
         return job.Stores(
             issue=IssueStores(self.cassandra, "sunbird_courses.user_enrolments", rc, self.calls)
@@ -753,3 +757,78 @@ def test_learners_are_waited_for_side_by_side(site: Site):
     site.run(job, job.Settings(**site.settings), site.stores(), event(data=data), clock=lambda: NOW)
     assert site.counted(success=len(learners), failed=len(learners))
     assert site.web.most_in_flight == 8
+
+
+# --- the worker dies
+
+
+def step_of(site: Site) -> IssueCertificates:
+    """The issuing step by itself, open."""
+    step = IssueCertificates(
+        job.NAME, site.stores().issue, size=10, suppress_signatories=True, clock=lambda: NOW, new_id=new_uuid
+    )
+    step.setup()
+    return step
+
+
+def dies_everywhere(prepare: Callable[[], tuple[Site, dict[str, Any]]]) -> Iterator[tuple[Site, str]]:
+    """Sites on which the worker died at its first, second, … step, and then handled the same event again."""
+    for die_at in range(1, 60):
+        site, asked = prepare()
+        payload = Work(0, orjson.dumps(asked)).to_bytes()
+        death = Death(die_at).among(site.tables, site.documents, site.objects).behind(site.http)
+        try:
+            step_of(site).handle([payload])
+        except Died:
+            death.is_over()
+            outputs = step_of(site).handle([payload])
+            assert [output.value for output in outputs if output.tag == FAILED_TAG] == []
+            yield site, f"died at step {die_at}"
+        else:
+            assert die_at > 5, "all steps were tried"
+            return
+    raise AssertionError("the event was never handled")
+
+
+@pytest.mark.parametrize("search_first", [False, True])
+def test_killed_while_issuing_and_handled_again(search_first: bool):
+    """spec §3.11: one entry; at most one record that nobody refers to, none with rc.search.before.create."""
+
+    def prepare() -> tuple[Site, dict[str, Any]]:
+        site = Site()
+        site.settings["rc.search.before.create"] = search_first
+        site.enrol(issued_certificates=[{"name": "Merit", "identifier": "1-m"}])
+        return site, event()
+
+    for site, where in dies_everywhere(prepare):
+        merit, entry = site.issued()
+        assert (merit["identifier"], entry["name"]) == ("1-m", CERTIFICATE), where
+        assert entry["identifier"] in site.services.credentials, where
+        assert len(site.services.credentials) <= (1 if search_first else 2), where
+
+
+@pytest.mark.parametrize("search_first", [False, True])
+def test_killed_while_issuing_again_and_handled_again(search_first: bool):
+    """The old certificate is gone, the new one is noted, and never is there neither."""
+
+    def prepare() -> tuple[Site, dict[str, Any]]:
+        site = Site()
+        site.settings["rc.search.before.create"] = search_first
+        site.services.credentials["old"] = {"osid": "old", "status": "ACTIVE", "recipient": {"id": USER}}
+        site.services.entity_of["old"] = ENTITY
+        site.enrol(issued_certificates=[{"name": CERTIFICATE, "identifier": "old"}])
+        return site, event(oldId="old")
+
+    for site, where in dies_everywhere(prepare):
+        (entry,) = site.issued()
+        assert "old" not in site.services.credentials, where
+        assert entry["identifier"] in site.services.credentials, where
+        assert len(site.services.credentials) <= (1 if search_first else 2), where
+
+
+def test_killed_while_issuing_a_file_and_handled_again():
+    for site, where in dies_everywhere(lambda: (Site(with_rc=False), event())):
+        (entry,) = site.issued()
+        assert entry["identifier"] in site.services.registry, where
+        assert f"0140555/{entry['identifier']}.json" in site.objects.objects(), where
+        assert len(site.services.registry) <= 2, where
