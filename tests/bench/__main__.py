@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure activity-aggregate-updater on the local stack."""
+"""`python -m tests.bench`: measure activity-aggregate-updater and the certificate jobs on the local stack."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deploy.local.errors import StackError
 from deploy.local.progress import shown
 from deploy.local.stack import Stack
 from tests.bench import report
+from tests.bench.certificates import CertificatesPlan, measure_certificates
 from tests.bench.job import NotRunning
 from tests.bench.load import Shape
 from tests.bench.measure import SERVICES, Plan, measure, measure_memory
@@ -52,6 +53,9 @@ def main(
     profile: Annotated[
         bool, typer.Option("--profile", help="All events through the stages, and the functions.")
     ] = False,
+    certificates: Annotated[
+        int, typer.Option(help="Certificates that are measured, through both of their jobs; 0: not.")
+    ] = 1_500,
     memory: Annotated[int, typer.Option(metavar="N", help="Instead: N events in a row, watching memory.")] = 0,
     out: Annotated[Path, typer.Option(help="The JSON with all numbers.")] = Path("bench.json"),
     directory: Annotated[Path, typer.Option("--dir", help="Directory of the stack; one that is up is used.")] = Path(
@@ -76,6 +80,7 @@ def main(
         share(skipped),
     )
     options = tuple(beam_option or ())
+    issued = None
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
@@ -90,10 +95,12 @@ def main(
                     sample = events if profile else min(events, 2_000)
                     plan = Plan(shape, parallelism, rate, seconds, sample, profile, options)
                     measured = measure(plan, stack, progress)
+                    if certificates:
+                        issued = measure_certificates(CertificatesPlan(certificates), stack, progress)
             finally:
                 if not keep and not was_up:
                     stack.down(SERVICES)
-    except (StackError, NotRunning, ValueError) as error:
+    except (StackError, NotRunning, TimeoutError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     if memory:
@@ -101,9 +108,11 @@ def main(
         report.show_memory(console, run)
         is_right = run.is_right
     else:
-        out.write_bytes(report.measured_as_json(shape, parallelism, measured))
+        out.write_bytes(report.measured_as_json(shape, parallelism, measured, issued))
         report.show(console, shape, parallelism, measured)
-        is_right = measured.is_right
+        if issued:
+            report.show_certificates(console, issued)
+        is_right = measured.is_right and (issued is None or issued.is_right)
     console.print(f"All numbers: {out}", highlight=False)
     raise typer.Exit(0 if is_right else 1)
 

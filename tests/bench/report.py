@@ -11,12 +11,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.certificates import CALLS_AT_ONCE, CertificatesMeasured
 from tests.bench.load import Shape
 from tests.bench.measure import JOB_PROCESSES, Latency, Measured, MemoryRun, Throughput
 from tests.bench.stages import StageProfile
 from tests.bench.stores import Compared
 
-__all__ = ["machine", "measured_as_json", "memory_as_json", "show", "show_memory"]
+__all__ = ["machine", "measured_as_json", "memory_as_json", "show", "show_certificates", "show_memory"]
 
 STORES = ("Cassandra", "Redis", "Kafka", "JobManager")
 PERCENTILES = (50, 95, 99)
@@ -135,6 +136,21 @@ def _show_correct(console: Console, correct: dict[str, Compared]) -> None:
             console.print(f"wrong: {what}: {example}", style="red", highlight=False, markup=False, soft_wrap=True)
 
 
+def show_certificates(console: Console, measured: CertificatesMeasured) -> None:
+    """Print what was measured of the certificate jobs."""
+    plan = measured.plan
+    table = _table(f"{plan.learners} certificates, services answer in {plan.answer_ms} ms", "")
+    table.add_row("certificates/s, through both jobs", f"{measured.per_second:.0f}")
+    table.add_row("seconds", f"{measured.seconds:.1f}")
+    most = f"{measured.most_calls_at_once} of {2 * CALLS_AT_ONCE} allowed"
+    table.add_row("calls of both jobs in flight, at most", most)
+    for process, seconds in measured.cpu.items():
+        table.add_row(f"CPU milliseconds per certificate, {process}", f"{1000 * seconds / plan.learners:.1f}")
+    table.add_row("peak MB of a Python worker", f"{measured.memory.get('Python workers', 0):.0f}")
+    console.print(table)
+    _show_correct(console, measured.correct)
+
+
 def show_memory(console: Console, run: MemoryRun) -> None:
     """Print what a long run said about memory."""
     _show_machine(console)
@@ -158,7 +174,9 @@ def _table(first: str, *others: str) -> Table:
 # --- JSON
 
 
-def measured_as_json(shape: Shape, parallelism: int, measured: Measured) -> bytes:
+def measured_as_json(
+    shape: Shape, parallelism: int, measured: Measured, issued: CertificatesMeasured | None = None
+) -> bytes:
     """The same numbers; times in seconds (latency in milliseconds), memory in megabytes."""
     runs = {"from the start": measured.cold, "warm": measured.warm}
     return _json(
@@ -175,6 +193,7 @@ def measured_as_json(shape: Shape, parallelism: int, measured: Measured) -> byte
             else None,
             "end state": _correct(measured.correct),
             "restarts": measured.restarts,
+            "certificates": _certificates(issued) if issued else None,
         }
     )
 
@@ -225,6 +244,20 @@ def _stages(profile: StageProfile) -> dict[str, Any]:
         "CPU seconds": profile.cpu,
         "CPU seconds of the calling thread and of the clients' threads": profile.threads,
         "stages": {stage: spent.__dict__ for stage, spent in profile.stages.items()},
+    }
+
+
+def _certificates(measured: CertificatesMeasured) -> dict[str, Any]:
+    return {
+        "certificates": measured.plan.learners,
+        "milliseconds until a service answers": measured.plan.answer_ms,
+        "certificates per second": measured.per_second,
+        "seconds": measured.seconds,
+        "calls in flight, at most": measured.most_calls_at_once,
+        "calls in flight, allowed": 2 * CALLS_AT_ONCE,
+        "CPU seconds": measured.cpu,
+        "peak memory": measured.memory,
+        "end state": _correct(measured.correct),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,7 +23,10 @@ from deploy.local.errors import StackError, UsageError
 from deploy.local.processes import free_port
 from deploy.local.redis import redis_server
 from deploy.local.stack import NOT_YET, SERVICES, Stack
+from io_connectors.elasticsearch import Elasticsearch
+from io_connectors.object_storage import ObjectStore
 from schemas.cassandra import tables
+from schemas.elasticsearch import indexes
 
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
@@ -52,6 +55,12 @@ def own(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
 
 def pids(stack: Stack, service: str) -> tuple[int, ...]:
     return next(status.pids for status in stack.status() if status.service == service)
+
+
+def object_store(settings: Mapping[str, str]) -> ObjectStore:
+    names = ("type", "key", "secret", "endpoint")
+    kind, key, secret, endpoint = (settings[f"cert_cloud_storage_{name}"] for name in names)
+    return ObjectStore(kind, settings["cert_container_name"], key, secret, endpoint)
 
 
 # --- up, status, env, down
@@ -117,7 +126,7 @@ def test_the_environment_tells_jobs_where_what_is_up_is(own: Callable[..., Stack
     assert requests.post(search, json={"request": {"filters": {"identifier": "c"}}}, timeout=5).ok
 
 
-def test_all_services_are_there_with_topics_and_tables(flink_stack: Stack) -> None:
+def test_all_services_are_there_with_topics_tables_indexes_and_containers(flink_stack: Stack) -> None:
     settings = flink_stack.environment()
     assert all(status.up for status in flink_stack.status())
     with Cluster([settings["lms-cassandra.host"]], port=settings["lms-cassandra.port"], connect_timeout=10) as cluster:
@@ -129,6 +138,13 @@ def test_all_services_are_there_with_topics_and_tables(flink_stack: Stack) -> No
     consumer.close()
     overview = requests.get(f"http://{settings['flink.master']}/overview", timeout=10).json()
     assert overview["taskmanagers"] == 1
+    documents = Elasticsearch(settings["es.basePath"]).open()
+    assert all(documents.has_index(index) for index in indexes())
+    objects = object_store(settings).open()
+    key = f"{uuid4()}.json"
+    objects.put(key, b"{}", "application/json")
+    assert objects.get(key) == b"{}"
+    objects.delete(key)
 
 
 @pytest.mark.usefixtures("jobs")
@@ -198,7 +214,7 @@ def test_a_port_does_not_change_under_a_running_service(own: Callable[..., Stack
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["up", "kafak"], "there is no service 'kafak'; there are kafka, cassandra, redis, flink, stubs"),
+        (["up", "kafak"], f"there is no service 'kafak'; there are {', '.join(SERVICES)}"),
         (["down", "kafak"], "there is no service 'kafak'"),
         (["up", NOT_YET[0]], f"{NOT_YET[0]} is not part of this version"),
         (["up", "--port", "kafak=9092"], "--port kafak=9092: expected NAME=NUMBER with one of the names kafka, "),
@@ -249,6 +265,16 @@ class TestDataStays:
         end(stack, "cassandra")
         stack.start_service("cassandra")
         assert execute("SELECT status FROM sunbird_courses.user_enrolments WHERE userid = %s") == [(1,)]
+
+    def test_in_elasticsearch(self, stack_of: Callable[..., Stack], end: Callable[[Stack, str], None]) -> None:
+        stack = stack_of("elasticsearch")
+        documents = Elasticsearch(stack.environment()["es.basePath"], retry_pauses=(0.2,) * 50).open()
+        certificate = str(uuid4())
+        documents.index("certs", {certificate: {"id": certificate}})
+        end(stack, "elasticsearch")
+        stack.start_service("elasticsearch")
+        assert documents.get("certs", [certificate]) == [{"id": certificate}]
+        assert documents.delete("certs", [certificate]) == [True]
 
     def test_in_kafka(self, stack: Stack, end: Callable[[Stack, str], None]) -> None:
         settings = stack.environment()

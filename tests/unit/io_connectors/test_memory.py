@@ -7,7 +7,9 @@ import pickle
 import pytest
 
 from io_connectors.memory import Crashed, MemoryCassandra, MemoryKeyValues, MemoryRedis, MemoryTables, Operation
-from transforms.stores import Select, StoreUnavailable, Update
+from io_connectors.memory_documents import MemoryDocuments, MemoryElasticsearch
+from io_connectors.memory_objects import MemoryObject, MemoryObjects, MemoryObjectStore
+from transforms.stores import Delete, Select, StoreUnavailable, Update
 
 TREES = "dev_hierarchy_store.content_hierarchy"
 ENROLMENTS = "sunbird_courses.user_enrolments"
@@ -23,15 +25,31 @@ def store(request: pytest.FixtureRequest) -> MemoryKeyValues:
     return MemoryRedis(request.node.name, 0).open()
 
 
+@pytest.fixture
+def documents(request: pytest.FixtureRequest) -> MemoryDocuments:
+    return MemoryElasticsearch(request.node.name).open()
+
+
+@pytest.fixture
+def objects(request: pytest.FixtureRequest) -> MemoryObjects:
+    return MemoryObjectStore(request.node.name, "certificates").open()
+
+
 def tree(identifier: str, text: str | None) -> Update:
     return Update(TREES, {"identifier": identifier}, {"hierarchy": text})
 
 
 def test_a_pickled_copy_finds_the_same_data():
-    for recipe in (MemoryCassandra("pickled"), MemoryRedis("pickled", 5)):
+    for recipe in (
+        MemoryCassandra("pickled"),
+        MemoryRedis("pickled", 5),
+        MemoryElasticsearch("pickled"),
+        MemoryObjectStore("pickled", "certificates"),
+    ):
         copy = pickle.loads(pickle.dumps(recipe))  # noqa: S301 - our own bytes
         assert copy.open() is recipe.open()
     assert MemoryRedis("pickled", 5).open() is not MemoryRedis("pickled", 6).open()
+    assert MemoryObjectStore("pickled", "a").open() is not MemoryObjectStore("pickled", "b").open()
     assert MemoryCassandra("pickled").open() is not MemoryCassandra("pickled", "test").open()
 
 
@@ -137,3 +155,85 @@ def test_keys_expire_by_the_clock(store):
     assert store.scan("") == []
     assert store.time_to_live("a") is None
     assert store.type_of("a") == "none"
+
+
+def test_to_write_and_delete_a_row_in_one_batch_is_a_mistake(tables):
+    for batch in (
+        [tree("a", "{}"), Delete(TREES, {"identifier": "a"})],
+        [Delete(TREES, {"identifier": "a"}), tree("a", "{}")],
+    ):
+        with pytest.raises(ValueError, match="written and deleted"):
+            tables.write([batch])
+    assert tables.rows(TREES) == []
+    assert tables.write([[tree("a", "{}"), Delete(TREES, {"identifier": "b"})]]) == [None]
+
+
+def test_an_inserted_row_that_was_deleted_is_gone(tables):
+    key = {"userid": "learner-1", "courseid": "c", "batchid": "b"}
+    tables.insert(ENROLMENTS, {**key, "status": 1})
+    tables.write([[Delete(ENROLMENTS, key)], [Update(ENROLMENTS, key, {"status": 1})]])
+    tables.write([[Update(ENROLMENTS, key, {"status": None})]])
+    assert tables.rows(ENROLMENTS) == []
+
+
+def test_an_inserted_row_exists_for_an_update_if_exists(tables):
+    key = {"userid": "learner-1", "courseid": "c", "batchid": "b"}
+    tables.insert(ENROLMENTS, key)
+    tables.write([[Update(ENROLMENTS, key, {"status": 1}, if_exists=True)]])
+    assert tables.rows(ENROLMENTS)[0]["status"] == 1
+
+
+def test_what_was_asked_for_documents(documents):
+    documents.index("certs", {"a": {"x": 1}, "b": {}})
+    documents.update("certs", {"a": {"y": 2}})
+    documents.get("certs", ["a"])
+    documents.delete("certs", ["b", "c"])
+    assert documents.operations == [
+        Operation("index", ("certs", "a")),
+        Operation("index", ("certs", "b")),
+        Operation("update", ("certs", "a")),
+        Operation("get", ("certs", "a")),
+        Operation("delete", ("certs", "b")),
+        Operation("delete", ("certs", "c")),
+    ]
+    assert documents.documents("certs") == {"a": {"x": 1, "y": 2}}
+    assert documents.documents("other") == {}
+    documents.clear()
+    assert (documents.operations, documents.documents("certs")) == ([], {})
+
+
+def test_what_was_asked_for_objects(objects):
+    objects.put("tag/a.json", b"{}", "application/json")
+    objects.get("tag/a.json")
+    objects.delete("tag/b.json")
+    assert objects.operations == [
+        Operation("put", "tag/a.json"),
+        Operation("get", "tag/a.json"),
+        Operation("delete", "tag/b.json"),
+    ]
+    assert objects.objects() == {"tag/a.json": MemoryObject(b"{}", "application/json")}
+    objects.clear()
+    assert (objects.operations, objects.objects()) == ([], {})
+
+
+def test_documents_and_objects_fail_on_demand(documents, objects):
+    for twin, call in (
+        (documents, lambda: documents.index("certs", {"a": {}, "b": {}})),
+        (objects, lambda: objects.put("a.json", b"{}", "application/json")),
+    ):
+        twin.fail_next(1)
+        with pytest.raises(StoreUnavailable):
+            call()
+        twin.crash_at(1)
+        with pytest.raises(Crashed):
+            call()
+        twin.unavailable = True
+        with pytest.raises(StoreUnavailable):
+            call()
+        twin.unavailable = False
+        assert twin.operations == []
+        call()
+    documents.crash_at(2)
+    with pytest.raises(Crashed):
+        documents.delete("certs", ["a", "b"])
+    assert documents.documents("certs") == {"b": {}}

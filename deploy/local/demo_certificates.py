@@ -1,0 +1,436 @@
+"""The demo's certificates: what the batch offers, what Sunbird knows of the learners, and who gets what, or why not.
+
+Facts of the scenario and what follows from them in plain words; none of the jobs' own rules are used, so that it can
+judge them. What the LMS and the user service keep of it is written here too.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import redis
+import requests
+from cassandra.cluster import Session
+from cassandra.concurrent import execute_concurrent_with_args
+
+from deploy.local.scenario import CHANNEL, Course, EndState, Enrolment, Expected, Scenario
+
+PICTURES = Path(__file__).with_name("templates")
+
+PRE_PROCESSOR = "collection-cert-pre-processor"
+GENERATOR = "collection-certificate-generator"
+
+OTHER_ORGANISATION = "0126684405014528003"
+ISSUER = {"name": "State Council", "url": "https://scert.example.in/"}
+ISSUED_AUDIT = "certificate-issued-svg"
+
+COURSES_DATABASE = 0
+CONTENTS_DATABASE = 5
+CALL_SECONDS = 30
+
+# --- what is offered, and who asks for it
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A certificate of the batch, and its conditions beyond a finished course.
+
+    ``picture`` is one of the templates that are shipped; ``least_score`` in percent; ``organisation``: for its learners
+    only; ``mailed``: whether the learner is told by e-mail.
+    """
+
+    short: str
+    name: str
+    picture: str
+    least_score: float | None = None
+    organisation: str | None = None
+    mailed: bool = False
+
+
+OFFERS = (
+    Offer("completion", "Course Completion Certificate", "classic", mailed=True),
+    Offer("merit", "Certificate of Merit", "merit", least_score=60),
+    Offer("staff", "Staff Training Certificate", "modern", organisation=CHANNEL),
+)
+
+
+class Assessment(NamedTuple):
+    """A content with scores. Only those of type SelfAssess count; not all of them are in the content cache."""
+
+    name: str
+    content_type: str
+    cached: bool
+
+
+FINAL, MIDDLE, PRACTICE = (
+    Assessment("final quiz", "SelfAssess", cached=True),
+    Assessment("quiz half way", "SelfAssess", cached=False),
+    Assessment("practice", "Resource", cached=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What Sunbird knows of a learner beside the progress.
+
+    ``holds``: the short names of the offers that were issued before; ``scores``: (points, most points) of assessments.
+    """
+
+    first_name: str
+    last_name: str | None
+    organisation: str = OTHER_ORGANISATION
+    phone: bool = False
+    blocked: bool = False
+    active: bool = True
+    holds: tuple[str, ...] = ()
+    scores: Mapping[Assessment, tuple[float, float]] = frozenset()  # type: ignore[assignment]
+
+    @property
+    def name(self) -> str:
+        """The full name, as it is to stand on a certificate."""
+        return " ".join(part for part in (self.first_name, self.last_name) if part and part != "null")
+
+    @property
+    def best_score(self) -> float | None:
+        """The best of what counts, in percent; None without any."""
+        counting = [
+            points * 100 / most
+            for assessment, (points, most) in dict(self.scores).items()
+            if assessment.content_type == "SelfAssess"
+        ]
+        return max(counting, default=None)
+
+
+LEARNERS = (
+    Learner("Meera", "Nair", CHANNEL, phone=True, scores={FINAL: (17, 20)}),
+    Learner("Learner", "Two"),
+    Learner("Asha", "D'Souza", scores={FINAL: (9, 20)}),
+    Learner("Learner", "Four"),
+    Learner("Learner <b>Five</b>", '& "Co"', scores={MIDDLE: (6, 10)}),
+    Learner("Learner", "Six", CHANNEL, blocked=True, scores={FINAL: (19, 20)}),
+    Learner("Learner", "Seven", scores={FINAL: (20, 20)}),
+    Learner("Learner", "Eight", holds=("completion",), scores={FINAL: (14, 20), MIDDLE: (4, 10)}),
+    Learner("शिक्षार्थी", "नौ", CHANNEL),
+    Learner("Learner Ten", "with a Name That Is Longer than Most Lines", scores={PRACTICE: (10, 10)}),
+    Learner("Learner", "Eleven", CHANNEL),
+    Learner("Learner", "Twelve"),
+    Learner("Learner", "Thirteen", blocked=True),
+    Learner("Learner", "Fourteen", CHANNEL, active=False, scores={FINAL: (18, 20)}),
+    Learner("Fifteen", "null", phone=True),
+    Learner("المتعلم", "السادس عشر", scores={FINAL: (2, 20), MIDDLE: (9, 10)}),
+    Learner("Learner", "Seventeen"),
+    Learner("Learner", "Eighteen", CHANNEL, scores={FINAL: (20, 20), PRACTICE: (0, 10)}),
+    Learner("Learner", None, scores={FINAL: (11, 20)}),
+    Learner("Learner", "Twenty", scores={PRACTICE: (10, 10)}),
+)
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A record that no job should be stopped by: on which topic, and whether it ends as a dead letter or skipped."""
+
+    job: str
+    value: bytes
+    dead_letter: bool
+
+
+@dataclass(frozen=True)
+class Certification:
+    """Who may get which certificates of one batch. ``assessments``: content id -> what it is."""
+
+    course: Course
+    batch_id: str
+    offers: tuple[Offer, ...]
+    learners: Mapping[Enrolment, Learner]
+    assessments: Mapping[str, Assessment]
+    strays: tuple[Stray, ...]
+
+    def template_id(self, offer: Offer) -> str:
+        """The id of the offer's template; all of a run's are its own."""
+        return f"{self.course.id}_{offer.short}"
+
+    def held(self, enrolment: Enrolment) -> list[dict[str, str]]:
+        """The entries of certificates that the learner had before."""
+        return [
+            {
+                "name": offer.name.upper(),
+                "identifier": f"held-{enrolment.user_id}",
+                "token": "A1B2C3",
+                "lastIssuedOn": "2024-06-12T08:00:06.123+0000",
+            }
+            for offer in self.offers
+            if offer.short in self.learners[enrolment].holds
+        ]
+
+
+def certification(scenario: Scenario, run: str) -> Certification:
+    """The certificates of the scenario's first course; its learners are those of LEARNERS, in turn."""
+    course = scenario.courses[0]
+    last, *_, first = reversed(course.leaf_nodes)
+    middle = course.leaf_nodes[len(course.leaf_nodes) // 2]
+    batch_id = next(iter(scenario.enrolments)).batch_id
+    return Certification(
+        course,
+        batch_id,
+        OFFERS,
+        {enrolment: LEARNERS[place % len(LEARNERS)] for place, enrolment in enumerate(scenario.enrolments)},
+        {last: FINAL, middle: MIDDLE, first: PRACTICE},
+        _strays(run, course, batch_id),
+    )
+
+
+def _strays(run: str, course: Course, batch_id: str) -> tuple[Stray, ...]:
+    def event(**edata: Any) -> bytes:
+        return json.dumps({"eid": "BE_JOB_REQUEST", "mid": f"LP.{run}", "edata": edata}).encode()
+
+    batch = {"batchId": batch_id, "courseId": course.id}
+    learner = f"learner-1-{run}"
+    return (
+        Stray(PRE_PROCESSOR, b"no JSON at all %s" % run.encode(), dead_letter=True),
+        Stray(PRE_PROCESSOR, event(action="issue-certificate", userIds=[], **batch), dead_letter=False),
+        Stray(PRE_PROCESSOR, event(action="issue-certificate", userIds=[learner], batchId=7), dead_letter=False),
+        Stray(GENERATOR, event(name="Certificate", userId=learner, data=[]), dead_letter=True),
+    )
+
+
+# --- what follows
+
+
+class WhyNot(NamedTuple):
+    """Why a learner does not get a certificate: in a few words, and as a sentence.
+
+    ``all``: the reason is the learner's, and the same for every certificate.
+    """
+
+    short: str
+    sentence: str
+    all: bool = False
+
+
+def why_not(certification: Certification, enrolment: Enrolment, state: EndState, offer: Offer) -> WhyNot | None:
+    """Why a learner is not given a certificate in this run; None for who is."""
+    learner = certification.learners[enrolment]
+    if not state.certificate:
+        needed, done = len(certification.course.required), state.progress or 0
+        if not state.progress:
+            return WhyNot("course not begun", f"None of the {needed} required contents is completed.", all=True)
+        return WhyNot("not finished", f"{done} of {needed} required contents are completed.", all=True)
+    if not learner.active:
+        return WhyNot("enrolment inactive", "The enrolment is not active any more.", all=True)
+    if learner.blocked:
+        return WhyNot("account blocked", "The account is blocked.", all=True)
+    if offer.short in learner.holds:
+        return WhyNot("has it already", "Has it already, since 12 June 2024.")
+    if offer.least_score is not None:
+        best = learner.best_score
+        if best is None:
+            counted = ", a practice does not count" if learner.scores else ""
+            return WhyNot("no score", f"No score{counted}; {offer.least_score:.0f} % needed.")
+        if best < offer.least_score:
+            return WhyNot(f"score {best:.0f} %", f"Best score {best:.0f} %; {offer.least_score:.0f} % needed.")
+    if offer.organisation not in (None, learner.organisation):
+        return WhyNot("other organisation", "For another organisation's learners.")
+    return None
+
+
+@dataclass(frozen=True)
+class ExpectedCertificates:
+    """What follows for the certificates of a run.
+
+    ``issued``: the offers that each learner is given; ``counters`` by job, those that do not depend on how the work is
+    cut into batches; ``told``: how often learners hear of it, by way.
+    """
+
+    issued: Mapping[Enrolment, tuple[Offer, ...]]
+    counters: Mapping[str, Mapping[str, int]]
+    told: Mapping[str, int]
+    dead_letters: Mapping[str, int]
+
+    @property
+    def number(self) -> int:
+        """How many certificates are issued in all."""
+        return sum(map(len, self.issued.values()))
+
+
+def expected_certificates(certification: Certification, progress: Expected) -> ExpectedCertificates:
+    """spec: collection-cert-pre-processor §1, §7, collection-certificate-generator §1, §7"""
+    states = progress.end_states
+    issued = {
+        enrolment: tuple(
+            offer for offer in certification.offers if why_not(certification, enrolment, states[enrolment], offer) is None
+        )
+        for enrolment in certification.learners
+    }
+    asked = [enrolment for enrolment in certification.learners if states[enrolment].certificate]
+    number = sum(map(len, issued.values()))
+    mailed = [enrolment for enrolment, offers in issued.items() for offer in offers if offer.mailed]
+    strays = Counter((stray.job, stray.dead_letter) for stray in certification.strays)
+    scores_read = sum(
+        offer.least_score is not None and offer.short not in learner.holds
+        for enrolment in asked
+        for offer in certification.offers
+        if (learner := certification.learners[enrolment]).active
+    )
+    pairs = len(asked) * len(certification.offers)
+    return ExpectedCertificates(
+        issued,
+        counters={
+            PRE_PROCESSOR: {
+                "total-events-count": len(asked) + strays[PRE_PROCESSOR, True] + strays[PRE_PROCESSOR, False],
+                "success-events-count": number,
+                "skipped-event-count": pairs - number + strays[PRE_PROCESSOR, False],
+                "failed-events-count": strays[PRE_PROCESSOR, True],
+                "db-read-count": pairs + scores_read,
+                "db-update-count": 0,
+            },
+            GENERATOR: {
+                "total-events-count": number + strays[GENERATOR, True],
+                "success-events-count": number,
+                "skipped-event-count": 0,
+                "failed-events-count": strays[GENERATOR, True],
+                "enrollment-db-read-count": 2 * number,
+                "db-update-user-enrollment-count": number,
+                "db-course-batch-read-count": number,
+                "notified-user-count": len(mailed),
+                "skipped-notify-user-count": number - len(mailed),
+                "user-feed-count": number,
+            },
+        },
+        told={
+            "e-mails": len(mailed),
+            "SMS": sum(certification.learners[enrolment].phone for enrolment in mailed),
+            "feed entries": number,
+        },
+        dead_letters={job: strays[job, True] for job in (PRE_PROCESSOR, GENERATOR)},
+    )
+
+
+# --- what the LMS, the publish pipeline and the user service keep
+
+
+class Registrar:
+    """Writes what is there of certificates before the jobs see anything of a run."""
+
+    def __init__(self, session: Session, environment: Mapping[str, Any], keyspace: str = "sunbird_courses") -> None:
+        self._session = session
+        self._environment = environment
+        self._batch = session.prepare(
+            f"INSERT INTO {keyspace}.course_batch (courseid, batchid, name, status, cert_templates) "  # noqa: S608
+            "VALUES (?, ?, 'First batch', 1, ?)"
+        )
+        self._enrolment = session.prepare(
+            f"UPDATE {keyspace}.user_enrolments SET active = ?, issued_certificates = ? "  # noqa: S608
+            "WHERE userid = ? AND courseid = ? AND batchid = ?"
+        )
+        self._scores = session.prepare(
+            f"UPDATE {keyspace}.user_activity_agg SET aggregates = aggregates + ? "  # noqa: S608
+            "WHERE activity_type = 'Course' AND activity_id = ? AND user_id = ? AND context_id = ?"
+        )
+
+    def store(self, certification: Certification) -> None:
+        """All of it; call it when the enrolments are there. Raises what Cassandra, Redis and requests raise."""
+        self._store_pictures()
+        self._store_users(certification)
+        self._store_contents(certification)
+        learners = certification.learners.items()
+        self._write(
+            self._enrolment,
+            [(learner.active, certification.held(enrolment) or None, *enrolment) for enrolment, learner in learners],
+        )
+        self._write(
+            self._scores,
+            [
+                (_aggregates(certification, learner), enrolment.course_id, enrolment.user_id, f"cb:{enrolment.batch_id}")
+                for enrolment, learner in learners
+                if learner.scores
+            ],
+        )
+        templates = {certification.template_id(offer): _as_kept(certification, offer) for offer in certification.offers}
+        self._write(self._batch, [(certification.course.id, certification.batch_id, templates)])
+
+    def _write(self, statement: Any, rows: list[tuple[Any, ...]]) -> None:
+        execute_concurrent_with_args(self._session, statement, rows, concurrency=64)
+
+    def _store_pictures(self) -> None:
+        self._tell("templates", {f"demo/{path.stem}": path.read_text() for path in PICTURES.glob("*.svg")})
+
+    def _store_users(self, certification: Certification) -> None:
+        self._tell("users", {e.user_id: _as_known(learner) for e, learner in certification.learners.items()})
+
+    def _store_contents(self, certification: Certification) -> None:
+        described = {
+            content_id: {"identifier": content_id, "name": assessment.name, "contentType": assessment.content_type}
+            for content_id, assessment in certification.assessments.items()
+        }
+        cached = {content_id: assessment.cached for content_id, assessment in certification.assessments.items()}
+        self._tell("contents", {each: content for each, content in described.items() if not cached[each]})
+        host, port = self._environment["redis-meta.host"], self._environment["redis-meta.port"]
+        with redis.Redis(host, port, CONTENTS_DATABASE, socket_timeout=5) as contents:
+            contents.mset({each: json.dumps(content) for each, content in described.items() if cached[each]})
+        course = {"identifier": certification.course.id, "name": certification.course.tree.name}
+        host, port = self._environment["redis.host"], self._environment["redis.port"]
+        with redis.Redis(host, port, COURSES_DATABASE, socket_timeout=5) as courses:
+            courses.set(certification.course.id, json.dumps(course))
+
+    def _tell(self, kind: str, what: Mapping[str, Any]) -> None:
+        stub = self._environment["service.learner.basePath"]
+        requests.put(f"{stub}/stub/{kind}", json=what, timeout=CALL_SECONDS).raise_for_status()
+
+
+def _as_known(learner: Learner) -> dict[str, Any] | str:
+    if learner.blocked:
+        return "blocked"
+    known: dict[str, Any] = {"firstName": learner.first_name, "lastName": learner.last_name}
+    known["rootOrgId"] = learner.organisation
+    return {**known, "maskedPhone": "******3210"} if learner.phone else known
+
+
+def _aggregates(certification: Certification, learner: Learner) -> dict[str, float]:
+    found = {}
+    for content_id, assessment in certification.assessments.items():
+        if assessment in learner.scores:
+            points, most = learner.scores[assessment]
+            found |= {f"score:{content_id}": float(points), f"max_score:{content_id}": float(most)}
+    return found
+
+
+def _as_kept(certification: Certification, offer: Offer) -> dict[str, str]:
+    """A template as the LMS keeps it: all members are texts. spec: collection-cert-pre-processor §3.1"""
+    criteria: dict[str, Any] = {"enrollment": {"status": 2}}
+    if offer.least_score is not None:
+        criteria["assessment"] = {"score": {">=": offer.least_score}}
+    if offer.organisation is not None:
+        criteria["user"] = {"rootOrgId": offer.organisation}
+    signatories = [
+        {"id": "DIR", "name": "R. Iyer", "designation": "Director", "image": _signature("director")},
+        {"id": "CHAIR", "name": "Chairperson", "designation": "Chairperson", "image": _signature("chair")},
+    ]
+    members: dict[str, Any] = {
+        "identifier": certification.template_id(offer),
+        "name": offer.name,
+        "url": f"CLOUD_BASE_PATH/demo/{offer.picture}.svg",
+        "criteria": criteria,
+        "issuer": ISSUER,
+        "signatoryList": signatories,
+    }
+    if offer.mailed:
+        members["notifyTemplate"] = {"subject": offer.name, "emailTemplateType": "defaultCertTemp"}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in members.items()}
+
+
+def _signature(name: str) -> str:
+    # a browser loads nothing from outside for a picture within a picture
+    content = (PICTURES / "signatures" / f"{name}.svg").read_bytes()
+    return "data:image/svg+xml;base64," + b64encode(content).decode()
+
+
+def now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(UTC)
