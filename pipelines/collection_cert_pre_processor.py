@@ -82,7 +82,7 @@ class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings, CloudSetting
     tolerant: bool = key(
         "enable.suppress.exception", True, "leave out a content without metadata; false: such an event fails"
     )
-    calls_at_once: int = key("task.calls.at.once", 32, "learners that a worker waits for side by side", ge=1, le=512)
+    calls_at_once: int = key("task.calls.at.once", 64, "learners that a worker waits for side by side", ge=1, le=512)
 
 
 def stores(settings: Settings) -> CheckStores:

@@ -73,6 +73,7 @@ app = typer.Typer(
 \b
 Look around:     sunbird-pipelines list
                  sunbird-pipelines config activity-aggregate-updater
+                 sunbird-pipelines trace --help
 Try without any cluster of your own:
                  sunbird-pipelines demo
 Run a job on a file of events:
@@ -253,6 +254,47 @@ def package(
     _make(out.parent)
     runtime = importlib.import_module("pipelines.runtime")
     raise typer.Exit(runtime.package(module, loaded, out, list(options)))
+
+
+@app.command()
+def trace(
+    user: Annotated[str, typer.Option("--user", metavar="ID", help="The learner.")],
+    course: Annotated[str, typer.Option("--course", metavar="ID", help="The course.")],
+    batch: Annotated[str, typer.Option("--batch", metavar="ID", help="The batch that the learner is in.")],
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--config",
+            metavar="[JOB=]FILE",
+            help="As for `run`; topics and groups count in files given as JOB=FILE, or called by a job's name.",
+        ),
+    ] = None,
+    set_: _Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
+    kafka_records: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Look at so many of the last records of each topic; 0: at no topic.")
+    ] = 10_000,
+    kafka_seconds: Annotated[
+        float, typer.Option(min=1, metavar="S", help="Read the topics for so long at most, all together.")
+    ] = 60,
+) -> None:
+    """Why has this learner no progress, no certificate? Looks at every step, changes nothing.
+
+    Exit codes: 0 the walk was made, whatever it found; 1 Cassandra or Redis could not be asked; 2 wrong usage.
+
+    \b
+      sunbird-pipelines trace --user 5d0c1a52 --course do_2140500100 --batch 0140500100200300 --config site.yaml
+    With the files of the jobs:
+      sunbird-pipelines trace --user … --course … --batch … --config activity-aggregate-updater.conf \\
+          --config collection-cert-pre-processor.conf --config collection-certificate-generator=generator.conf
+    """
+    for name, value in (("--user", user), ("--course", course), ("--batch", batch)):
+        if not value.strip():
+            raise UsageError(f"{name}: is blank")
+    trace_command = importlib.import_module("pipelines.trace_command")
+    raise typer.Exit(
+        trace_command.run((user, course, batch), config or [], set_ or [], kafka_records, kafka_seconds, as_json)
+    )
 
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}

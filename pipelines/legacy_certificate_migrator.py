@@ -72,7 +72,7 @@ class Settings(KafkaSettings, CassandraSettings, CloudSettings):
     registry_table: str = key("lms-cassandra.certreg.table", "cert_registry", "legacy certificates")
     elasticsearch_hosts: str = key("es.basePath", "localhost:9200", "Elasticsearch: host:port[,host:port…]")
 
-    calls_at_once: int = key("task.calls.at.once", 32, "enrolments that a worker waits for side by side", ge=1, le=512)
+    calls_at_once: int = key("task.calls.at.once", 64, "enrolments that a worker waits for side by side", ge=1, le=512)
 
 
 def stores(settings: Settings) -> MigrationStores:

@@ -33,6 +33,7 @@ from transforms.cloud_paths import CloudPaths
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import parse_object
+from transforms.enrolments import Enrolment, rows_of_enrolments
 from transforms.generate_certificate import (
     clean_course_name,
     generate_event,
@@ -141,13 +142,17 @@ class CheckCertificates(KeyedBatch):
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
         requests = [request for payload in payloads if (request := issue_request_of(parse_object(payload)))]
         templates = self._read_templates(requests)
+        enrolments = self._read_enrolments(requests, templates)
         asked = [
             (position, user, of_batch)
             for position, request in enumerate(requests)
             if not isinstance(of_batch := templates[request.course_id, request.batch_id], Refused) and of_batch
             for user in request.user_ids
         ]
-        checks = [partial(self._check_learner, requests[position], user, found) for position, user, found in asked]
+        checks = [
+            partial(self._check_learner, self._learner(requests[position], user, enrolments), found)
+            for position, user, found in asked
+        ]
         findings: list[list[_Findings | Exception]] = [[] for _ in requests]
         for (position, *_), answer in zip(asked, side_by_side(self._calls, checks), strict=True):
             findings[position].append(answer)
@@ -175,6 +180,24 @@ class CheckCertificates(KeyedBatch):
             else:
                 found[batch] = svg_templates(rows[0]["cert_templates"]) if rows else []
         return found
+
+    def _read_enrolments(
+        self, requests: list[IssueRequest], templates: Mapping[tuple[str, str], list[Template] | Refused]
+    ) -> dict[Enrolment, list[Row] | Refused]:
+        """The rows of all learners of batches with templates. Counted as if read for each template (§3.4)."""
+        wanted = [
+            Enrolment(user, request.course_id, request.batch_id)
+            for request in requests
+            if not isinstance(of_batch := templates[request.course_id, request.batch_id], Refused) and of_batch
+            for user in request.user_ids
+        ]
+        return rows_of_enrolments(self._tables, self._names.enrolments, (), wanted)[0]
+
+    def _learner(
+        self, request: IssueRequest, user_id: str, enrolments: Mapping[Enrolment, list[Row] | Refused]
+    ) -> _Learner:
+        rows = enrolments[Enrolment(user_id, request.course_id, request.batch_id)]
+        return _Learner(self._tables, self._users, self._names, request, user_id, rows)
 
     def _outputs(
         self,
@@ -209,9 +232,8 @@ class CheckCertificates(KeyedBatch):
 
     # --- one learner
 
-    def _check_learner(self, request: IssueRequest, user_id: str, templates: list[Template]) -> _Findings:
+    def _check_learner(self, learner: _Learner, templates: list[Template]) -> _Findings:
         findings = _Findings()
-        learner = _Learner(self._tables, self._users, self._names, request, user_id)
         for template in templates:
             try:
                 findings.events.append(self._certificate(learner, template, findings.counts))
@@ -221,9 +243,9 @@ class CheckCertificates(KeyedBatch):
             except StoreUnavailable:
                 raise
             except (InvalidCriteria, BrokenTemplate, NoMetadata, ServiceRefused, Refused) as error:
-                invalid = f"Invalid template for batch : {request.batch_id}"
+                invalid = f"Invalid template for batch : {learner.request.batch_id}"
                 reason = invalid if isinstance(error, InvalidCriteria) else str(error)
-                findings.errors.append(f"user {user_id} template {template.identifier}: {reason}")
+                findings.errors.append(f"user {learner.user_id} template {template.identifier}: {reason}")
         return findings
 
     def _certificate(self, learner: _Learner, template: Template, counts: Counter[str]) -> dict[str, Any]:
@@ -300,20 +322,26 @@ class _Learner:
     """One learner of a request: what the stores hold, each asked for once, when it is needed."""
 
     def __init__(
-        self, tables: Tables, users: Users, names: CertificateTables, request: IssueRequest, user_id: str
+        self,
+        tables: Tables,
+        users: Users,
+        names: CertificateTables,
+        request: IssueRequest,
+        user_id: str,
+        enrolment_rows: list[Row] | Refused,
     ) -> None:
         self._tables = tables
         self._names = names
+        self._enrolment_rows = enrolment_rows
         self.request = request
         self.user_id = user_id
         # not cached_property, which in Python 3.11 lets one learner wait for the other
-        self.enrolment = cache(self._enrolment)
         self.percentages = cache(self._percentages)
         self.user = cache(partial(users.user, user_id))
 
-    def _enrolment(self) -> Row | None:
-        where = {"userid": self.user_id, "courseid": self.request.course_id, "batchid": self.request.batch_id}
-        return self._first(Select(self._names.enrolments, (), where))
+    def enrolment(self) -> Row | None:
+        """The row, None when there is none. Raises Refused."""
+        return _first(self._enrolment_rows)
 
     def _percentages(self) -> dict[str, float]:
         where = {
@@ -322,14 +350,15 @@ class _Learner:
             "user_id": self.user_id,
             "context_id": f"cb:{self.request.batch_id}",
         }
-        row = self._first(Select(self._names.aggregates, (), where)) or {}
+        (rows,) = self._tables.select([Select(self._names.aggregates, (), where)])
+        row = _first(rows) or {}
         return score_percentages(row.get("agg"), row.get("aggregates"))
 
-    def _first(self, select: Select) -> Row | None:
-        (rows,) = self._tables.select([select])
-        if isinstance(rows, Refused):
-            raise rows
-        return rows[0] if rows else None
+
+def _first(rows: list[Row] | Refused) -> Row | None:
+    if isinstance(rows, Refused):
+        raise rows
+    return rows[0] if rows else None
 
 
 def _refuse(reason: str | None) -> None:

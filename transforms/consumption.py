@@ -13,6 +13,7 @@ from apache_beam.pvalue import TaggedOutput
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import NotAnObject, Record, id_at, parse_object, value_at
+from transforms.enrolments import Enrolment
 from transforms.keyed_batch import shard_of
 
 __all__ = ["Consumption", "Enrolment", "InvalidEvent", "SelectConsumption", "Work", "consumption_of"]
@@ -23,14 +24,6 @@ ACTION = "batch-enrolment-update"
 COMPLETED = 2
 # A Cassandra key holds at most 65,535 bytes; the aggregates' partition key holds two ids.
 LONGEST_ID = 32_000
-
-
-class Enrolment(NamedTuple):
-    """A learner's enrolment in a batch of a course."""
-
-    user_id: str
-    course_id: str
-    batch_id: str
 
 
 class Consumption(NamedTuple):

@@ -27,30 +27,21 @@ from transforms.certificate.request import CertificateRequest, InvalidRequest, R
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import NotAnObject, Record, parse_object
+from transforms.enrolments import Enrolment, rows_of_enrolments
 from transforms.issuers import CouldNotRevoke, Issues
 from transforms.keyed_batch import KeyedBatch, shard_of
 from transforms.overlapped import side_by_side
 from transforms.services import ServiceRefused
 from transforms.stores import Opens, Refused, Row, Select, StoreUnavailable, Tables, Update
 
-__all__ = ["AUDIT", "TELL", "Enrolled", "IssueCertificates", "IssueStores", "SelectGenerateRequests", "Told"]
+__all__ = ["AUDIT", "TELL", "IssueCertificates", "IssueStores", "SelectGenerateRequests", "Told"]
 
 _log = logging.getLogger(__name__)
 
 AUDIT = "audit"
 TELL = "tell"
 
-
-class Enrolled(NamedTuple):
-    """The enrolment that a certificate belongs to."""
-
-    user_id: str
-    course_id: str
-    batch_id: str
-
-    @property
-    def where(self) -> dict[str, str]:
-        return {"userid": self.user_id, "courseid": self.course_id, "batchid": self.batch_id}
+COLUMNS = ("issued_certificates", "completedon")
 
 
 class Told(NamedTuple):
@@ -110,7 +101,7 @@ class SelectGenerateRequests(beam.DoFn):
             yield TaggedOutput(FAILED, dead_letter(self._job, str(error), record.value, parsed))
             return
         for element, recipient in enumerate(request.recipients):
-            owner = Enrolled(recipient.id, request.course_id, request.batch_id)
+            owner = Enrolment(recipient.id, request.course_id, request.batch_id)
             yield shard_of("|".join(owner), self._shards), Work(element, record.value or b"").to_bytes()
 
 
@@ -162,13 +153,14 @@ class IssueCertificates(KeyedBatch):
         super().setup()
 
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
-        by_owner: dict[Enrolled, list[tuple[Work, CertificateRequest]]] = defaultdict(list)
+        by_owner: dict[Enrolment, list[tuple[Work, CertificateRequest]]] = defaultdict(list)
         for payload in payloads:
             work = Work.from_bytes(payload)
             request = self._request(work)
             recipient = request.recipients[work.element]
-            by_owner[Enrolled(recipient.id, request.course_id, request.batch_id)].append((work, request))
-        in_turn = [partial(self._handle_owner, owner, works) for owner, works in by_owner.items()]
+            by_owner[Enrolment(recipient.id, request.course_id, request.batch_id)].append((work, request))
+        rows, _ = rows_of_enrolments(self._tables, self._stores.enrolments, COLUMNS, by_owner)
+        in_turn = [partial(self._handle_owner, owner, works, rows[owner]) for owner, works in by_owner.items()]
         outputs = []
         for works, answer in zip(by_owner.values(), side_by_side(self._calls, in_turn), strict=True):
             if isinstance(answer, Exception):
@@ -196,13 +188,19 @@ class IssueCertificates(KeyedBatch):
 
     # --- one enrolment, in turn
 
-    def _handle_owner(self, owner: Enrolled, works: list[tuple[Work, CertificateRequest]]) -> list[_Done]:
-        return [self._handle_one(owner, work, request) for work, request in works]
+    def _handle_owner(
+        self, owner: Enrolment, works: list[tuple[Work, CertificateRequest]], rows: list[Row] | Refused
+    ) -> list[_Done]:
+        first, *others = works
+        return [self._handle_one(owner, *first, rows), *(self._handle_one(owner, *other, None) for other in others)]
 
-    def _handle_one(self, owner: Enrolled, work: Work, request: CertificateRequest) -> _Done:
+    def _handle_one(
+        self, owner: Enrolment, work: Work, request: CertificateRequest, rows: list[Row] | Refused | None
+    ) -> _Done:
+        """``rows`` of the enrolment, None when what came before has changed them."""
         done = _Done()
         try:
-            self._issue(owner, request, request.recipients[work.element], done)
+            self._issue(owner, request, request.recipients[work.element], rows, done)
         except (InvalidRequest, ServiceRefused, Refused, CouldNotRevoke) as error:
             several = len(request.recipients) > 1
             reason = f"recipient {owner.user_id}: {error}" if several else str(error)
@@ -210,9 +208,16 @@ class IssueCertificates(KeyedBatch):
             done.counts["failed-events-count"] += 1
         return done
 
-    def _issue(self, owner: Enrolled, request: CertificateRequest, recipient: Recipient, done: _Done) -> None:
+    def _issue(
+        self,
+        owner: Enrolment,
+        request: CertificateRequest,
+        recipient: Recipient,
+        rows: list[Row] | Refused | None,
+        done: _Done,
+    ) -> None:
         """Look, issue, note, revoke, tell. spec §3.3, §3.6-§3.8"""
-        row = self._enrolment(owner, ("issued_certificates",), done)
+        row = self._enrolment(owner, rows, done)
         stands = standing(row["issued_certificates"], request.name, request.old_id) if row else Standing.ALREADY_ISSUED
         if stands is not Standing.GO_ON:
             done.counts["skipped-event-count"] += 1
@@ -223,7 +228,7 @@ class IssueCertificates(KeyedBatch):
         now = self._clock()
         issued = self._issuer.issue(request, recipient, datetime.fromtimestamp(now / 1000, UTC))
         try:
-            row = self._enrolment(owner, (), done) or {}
+            row = self._enrolment(owner, None, done) or {}
             self._note(owner, with_entry(row.get("issued_certificates"), issued.entry), done)
         except (StoreUnavailable, Refused):
             self._issuer.take_back(issued)
@@ -233,14 +238,16 @@ class IssueCertificates(KeyedBatch):
         if request.reissue:
             self._issuer.revoke(request.old_id)
 
-    def _enrolment(self, owner: Enrolled, columns: tuple[str, ...], done: _Done) -> Row | None:
+    def _enrolment(self, owner: Enrolment, rows: list[Row] | Refused | None, done: _Done) -> Row | None:
+        """The row, read when it was not yet; counted as one read either way."""
         done.counts["enrollment-db-read-count"] += 1
-        (rows,) = self._tables.select([Select(self._stores.enrolments, columns, owner.where)])
+        if rows is None:
+            (rows,) = self._tables.select([Select(self._stores.enrolments, COLUMNS, owner.where)])
         if isinstance(rows, Refused):
             raise rows
         return rows[0] if rows else None
 
-    def _note(self, owner: Enrolled, certificates: list[dict[str, str | None]], done: _Done) -> None:
+    def _note(self, owner: Enrolment, certificates: list[dict[str, str | None]], done: _Done) -> None:
         update = Update(self._stores.enrolments, owner.where, {"issued_certificates": certificates})
         (refused,) = self._tables.write([[update]])
         if refused is not None:
@@ -248,7 +255,7 @@ class IssueCertificates(KeyedBatch):
         done.counts["db-update-user-enrollment-count"] += 1
 
     def _news(
-        self, owner: Enrolled, request: CertificateRequest, identifier: str, row: Row, now: int
+        self, owner: Enrolment, request: CertificateRequest, identifier: str, row: Row, now: int
     ) -> Iterator[TaggedOutput]:
         """For telemetry and for the learner. spec §3.8-§3.10"""
         yield TaggedOutput(

@@ -29,7 +29,8 @@ from transforms.cloud_paths import CloudPaths
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import NotAnObject, Record, parse_object
-from transforms.issue_certificates import AUDIT, Enrolled
+from transforms.enrolments import Enrolment
+from transforms.issue_certificates import AUDIT
 from transforms.issuers import CERTIFICATES_INDEX
 from transforms.keyed_batch import KeyedBatch, shard_of
 from transforms.overlapped import side_by_side
@@ -53,8 +54,8 @@ class Migration:
     request: CertificateRequest
 
     @property
-    def owner(self) -> Enrolled:
-        return Enrolled(self.request.user_id, self.request.course_id, self.request.batch_id)
+    def owner(self) -> Enrolment:
+        return Enrolment(self.request.user_id, self.request.course_id, self.request.batch_id)
 
 
 def migration_of(value: bytes | None, *, suppress_signatories: bool) -> Migration:
@@ -142,7 +143,7 @@ class MigrateCertificates(KeyedBatch):
         super().setup()
 
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
-        by_owner: dict[Enrolled, list[bytes]] = defaultdict(list)
+        by_owner: dict[Enrolment, list[bytes]] = defaultdict(list)
         for payload in payloads:
             by_owner[self._migration(payload).owner].append(payload)
         in_turn = [partial(self._migrate_all, of_owner) for of_owner in by_owner.values()]

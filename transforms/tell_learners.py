@@ -29,7 +29,7 @@ from transforms.issue_certificates import Told
 from transforms.keyed_batch import KeyedBatch, shard_of
 from transforms.overlapped import side_by_side
 from transforms.services import ServiceRefused, UserBlocked, Users
-from transforms.stores import Opens, Refused, Select, StoreUnavailable, Tables
+from transforms.stores import Opens, Refused, Row, Select, StoreUnavailable, Tables
 
 __all__ = ["ByLearner", "FeedLearners", "NotifyLearners", "TellStores"]
 
@@ -76,8 +76,13 @@ class _TellLearners(KeyedBatch):
         """Tell one learner. Raises ServiceRefused, StoreUnavailable, Refused, NotAnObject when that fails."""
         raise NotImplementedError
 
+    def prepare(self, tolds: list[Told]) -> None:
+        """Read at once what is needed for many. Raises nothing."""
+
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
-        calls = [partial(self._tell, Told.from_bytes(payload)) for payload in payloads]
+        tolds = [Told.from_bytes(payload) for payload in payloads]
+        self.prepare(tolds)
+        calls = [partial(self._tell, told) for told in tolds]
         for answer in side_by_side(self._calls, calls):
             if isinstance(answer, Exception):
                 _log.error("A learner could not be told of a certificate", exc_info=answer)
@@ -130,7 +135,7 @@ class NotifyLearners(_TellLearners):
             return
         if not user:
             return
-        template = self._template(told, counts)
+        template = self._template(told)
         if template is None:
             counts["skipped-notify-user-count"] += 1
             return
@@ -147,11 +152,22 @@ class NotifyLearners(_TellLearners):
         if isinstance(phone, str) and phone.strip():
             self._send(sms_request(email, self._instance_name), counts)
 
-    def _template(self, told: Told, counts: Counter[str]) -> dict[str, Any] | None:
-        counts["db-course-batch-read-count"] += 1
-        where = {"courseid": told.course_id, "batchid": told.batch_id}
-        (rows,) = self._tables.select([Select(self._stores.batches, ("cert_templates",), where)])
-        if isinstance(rows, Refused):
+    def prepare(self, tolds: list[Told]) -> None:
+        """Read the templates of each batch once."""
+        batches = list({(told.course_id, told.batch_id): None for told in tolds})
+        wheres = [{"courseid": course_id, "batchid": batch_id} for course_id, batch_id in batches]
+        selects = [Select(self._stores.batches, ("cert_templates",), where) for where in wheres]
+        count(self._job, "db-course-batch-read-count", len(selects))
+        found: list[list[Row] | Refused | StoreUnavailable]
+        try:
+            found = list(self._tables.select(selects))
+        except StoreUnavailable as error:
+            found = [error] * len(selects)
+        self._rows = dict(zip(batches, found, strict=True))
+
+    def _template(self, told: Told) -> dict[str, Any] | None:
+        rows = self._rows[told.course_id, told.batch_id]
+        if isinstance(rows, Refused | StoreUnavailable):
             raise rows
         return notify_template(rows[0]["cert_templates"], told.template_id, self._paths) if rows else None
 

@@ -6,7 +6,7 @@ compute everything, note what is about to be done, write step by step, store the
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,22 +18,21 @@ from cachetools import TTLCache
 from schemas import redis_keys
 from transforms.aggregate import Consumed
 from transforms.audit import NewId, certificate_request, content_audit, enrolment_audit
-from transforms.consumption import Enrolment, Work
+from transforms.consumption import Work
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import parse_object
 from transforms.dedup import checksum
+from transforms.enrolments import Enrolment, rows_of_enrolments
 from transforms.keyed_batch import KeyedBatch
 from transforms.progress import Delivery, EnrolmentState, Outcome, Plan, Relations, Rules, advance, aggregates
-from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Row, Select, Tables, Update
+from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Row, Tables, Update
 
 __all__ = ["AUDIT", "CERTIFICATE", "ProgressStores", "ProgressTables", "UpdateProgress"]
 
 AUDIT = "audit"
 CERTIFICATE = "certificate"
 
-# More owners in one IN cost the coordinator more than they save the client.
-OWNERS_IN_ONE_SELECT = 25
 # Courses whose status is remembered by a worker: those without leaf nodes, of which there should be none.
 REMEMBERED_COURSES = 10_000
 
@@ -240,31 +239,8 @@ class UpdateProgress(KeyedBatch):
     def _select(
         self, table: str, columns: tuple[str, ...], enrolments: list[Enrolment]
     ) -> dict[Enrolment, list[Row] | Refused]:
-        """The rows of each enrolment: one statement for many learners of a batch of a course."""
-        by_batch: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for user_id, course_id, batch_id in enrolments:
-            by_batch[course_id, batch_id].append(user_id)
-        selects = [
-            Select(table, ("userid", *columns), {"userid": users, "courseid": course_id, "batchid": batch_id})
-            for (course_id, batch_id), all_users in by_batch.items()
-            for users in _cut(all_users, OWNERS_IN_ONE_SELECT)
-        ]
-        self._counts["db-read-count"] += len(selects)
-        found: dict[Enrolment, list[Row] | Refused] = {}
-        for select, result in zip(selects, self._tables.select(selects), strict=True):
-            users, course_id, batch_id = (select.where[name] for name in ("userid", "courseid", "batchid"))
-            rows: dict[str, list[Row]] = {user_id: [] for user_id in users}
-            if isinstance(result, Refused) and len(users) > 1:
-                # One id that the server can not look up must not take the others with it.
-                for user_id in users:
-                    found.update(self._select(table, columns, [Enrolment(user_id, course_id, batch_id)]))
-                continue
-            if isinstance(result, Refused):
-                found[Enrolment(users[0], course_id, batch_id)] = result
-                continue
-            for row in result:
-                rows[row["userid"]].append(row)
-            found.update({Enrolment(user_id, course_id, batch_id): of_user for user_id, of_user in rows.items()})
+        found, statements = rows_of_enrolments(self._tables, table, columns, enrolments)
+        self._counts["db-read-count"] += statements
         return found
 
     def _read_leaf_nodes(self, relations: Relations, courses: set[str]) -> None:
