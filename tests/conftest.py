@@ -52,5 +52,5 @@ def stack(stack_of: StackOf) -> Stack:
 
 @pytest.fixture(scope="session")
 def flink_stack(stack_of: StackOf) -> Stack:
-    """The session's stack with all its services, Flink and the pool of Python workers among them."""
-    return stack_of()
+    """The session's stack with Flink and the pool of Python workers too."""
+    return stack_of("kafka", "cassandra", "redis", "stubs", "flink")

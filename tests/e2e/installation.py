@@ -32,6 +32,12 @@ from io_connectors.kafka import once_the_group_is_found
 
 PROGRESS = "activity-aggregate-updater"
 RELATIONS = "relation-cache-updater"
+CHECKER = "collection-cert-pre-processor"
+GENERATOR = "collection-certificate-generator"
+MIGRATOR = "legacy-certificate-migrator"
+
+# where upstream's names of groups do not follow the jobs' names
+GROUPS = {GENERATOR: "certificate-generator", MIGRATOR: "certificate-migrator"}
 
 RELATION_CACHE_DATABASE = 10
 UNITS_DATABASE = 5
@@ -43,18 +49,41 @@ HANDLED_SECONDS = 120
 
 
 class Topics(NamedTuple):
-    """The topics of the two jobs."""
+    """The topics of the jobs."""
 
     consumption: str
     published: str
     audit: str
     certificates: str
     failed: str
+    generate: str
+    certificates_failed: str
+    generate_failed: str
+    migrate: str
 
     @classmethod
     def of(cls, environment: str) -> Topics:
-        names = ("coursebatch.job.request", "content.postpublish.request", "telemetry.raw")
-        return cls(*(f"{environment}.{n}" for n in (*names, "issue.certificate.request", "activity.agg.failed")))
+        names = (
+            *("coursebatch.job.request", "content.postpublish.request", "telemetry.raw", "issue.certificate.request"),
+            *("activity.agg.failed", "generate.certificate.request", "issue.certificate.failed"),
+            *("generate.certificate.failed", "legacy.certificate.migrate"),
+        )
+        return cls(*(f"{environment}.{name}" for name in names))
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Those that a job writes."""
+        return tuple(topic for topic in self if topic not in (self.consumption, self.published, self.migrate))
+
+    def read_by(self, job: str) -> str:
+        """The topic that a job reads."""
+        return {
+            PROGRESS: self.consumption,
+            RELATIONS: self.published,
+            CHECKER: self.certificates,
+            GENERATOR: self.generate,
+            MIGRATOR: self.migrate,
+        }[job]
 
 
 class Written(NamedTuple):
@@ -191,7 +220,7 @@ class Installation:
 
     def handled(self, job: str, seconds: float = HANDLED_SECONDS) -> None:
         """Wait until the job's group has committed the end of its topic: all is handled, and its output is written."""
-        topic = self.topics.published if job == RELATIONS else self.topics.consumption
+        topic = self.topics.read_by(job)
         eventually(lambda: self.waiting(job) == 0, seconds, lambda: f"{self.waiting(job)} records of {topic} wait")
 
     def waiting(self, job: str) -> int:
@@ -205,8 +234,9 @@ class Installation:
     @once_the_group_is_found
     def _offsets(self, job: str) -> list[tuple[int, int]]:
         """(committed, end) of each partition of the job's topic."""
-        topic = self.topics.published if job == RELATIONS else self.topics.consumption
-        consumer = Consumer({"bootstrap.servers": self._brokers, "group.id": f"{self.environment}-{job}-group"})
+        topic = self.topics.read_by(job)
+        group = f"{self.environment}-{GROUPS.get(job, job)}-group"
+        consumer = Consumer({"bootstrap.servers": self._brokers, "group.id": group})
         try:
             places = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
             committed = consumer.committed(places, timeout=SECONDS)
@@ -247,7 +277,14 @@ class Installation:
         """How many records there are on the topics that the jobs write."""
         return sum(self._end(TopicPartition(*place)) for place in self._written_to())
 
-    # --- its search service
+    # --- its services
+
+    def stub(self, what: str, value: Any = None, *, method: str = "PUT") -> Any:
+        """Tell the stand-ins of the services something, or (GET) ask them: see deploy.local.stub_behaviour."""
+        body = {} if method == "GET" else {"json": value}
+        answer = requests.request(method, f"{self._search}/stub/{what}", timeout=SECONDS, **body)
+        answer.raise_for_status()
+        return answer.json() if method == "GET" else None
 
     def set_status(self, course: str, status: str) -> None:
         """Let the search service know a course."""
@@ -256,7 +293,7 @@ class Installation:
 
     def searches(self, course: str) -> int:
         """How often the search service was asked for a course."""
-        calls = requests.get(f"{self._search}/stub/calls", timeout=SECONDS).json()
+        calls = requests.get(f"{self._search}/stub/calls?path=/v3/search", timeout=SECONDS).json()
         return sum(call["body"]["request"]["filters"]["identifier"] == course for call in calls)
 
     # --- its tables
@@ -283,8 +320,7 @@ class Installation:
 
     def _written_to(self) -> list[tuple[str, int]]:
         """(topic, partition) of all that the jobs write to."""
-        topics = (self.topics.audit, self.topics.certificates, self.topics.failed)
-        return [(topic, partition) for topic in topics for partition in self._partitions(topic)]
+        return [(topic, partition) for topic in self.topics.written for partition in self._partitions(topic)]
 
     def _partitions(self, topic: str) -> Sequence[int]:
         return sorted(self._reader.list_topics(topic, timeout=SECONDS).topics[topic].partitions)

@@ -58,7 +58,7 @@ def site(submission: Submission, flink_stack: Stack) -> Iterator[Installation]:
     """The installation, all of its servers up and its job running, before a test and after it."""
     eventually(lambda: submission.job.all_tasks_run, BACK_SECONDS, lambda: submission.job.failures)
     yield submission.site
-    flink_stack.up()
+    flink_stack.up(("kafka", "cassandra", "redis", "stubs", "flink"))
 
 
 @pytest.fixture
