@@ -9,12 +9,11 @@ spec: collection-certificate-generator §3.1-§3.3, §3.6-§3.8, §3.11
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -30,7 +29,7 @@ from transforms.decode import NotAnObject, Record, parse_object
 from transforms.enrolments import Enrolment, rows_of_enrolments
 from transforms.issuers import CouldNotRevoke, Issues
 from transforms.keyed_batch import KeyedBatch, shard_of
-from transforms.overlapped import side_by_side
+from transforms.overlapped import Done, owners_side_by_side
 from transforms.services import ServiceRefused
 from transforms.stores import Opens, Refused, Row, Select, StoreUnavailable, Tables, Update
 
@@ -115,14 +114,6 @@ class IssueStores:
     calls: Opens[Executor]
 
 
-@dataclass
-class _Done:
-    """What became of one certificate."""
-
-    outputs: list[TaggedOutput] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 class IssueCertificates(KeyedBatch):
     """Takes ``(shard, Work)``, all bytes; gives AUDIT and FAILED values and TELL (``Told`` as bytes).
 
@@ -159,20 +150,22 @@ class IssueCertificates(KeyedBatch):
             request = self._request(work)
             recipient = request.recipients[work.element]
             by_owner[Enrolment(recipient.id, request.course_id, request.batch_id)].append((work, request))
-        rows, _ = rows_of_enrolments(self._tables, self._stores.enrolments, COLUMNS, by_owner)
-        in_turn = [partial(self._handle_owner, owner, works, rows[owner]) for owner, works in by_owner.items()]
-        outputs = []
-        for works, answer in zip(by_owner.values(), side_by_side(self._calls, in_turn), strict=True):
-            if isinstance(answer, Exception):
-                _log.error("Certificates of one enrolment could not be handled", exc_info=answer)
-                for work, _ in works:
-                    outputs += self.refuse(work.to_bytes(), answer)
-                continue
-            for done in answer:
-                outputs += done.outputs
-                for name, times in done.counts.items():
-                    count(self._job, name, times)
-        return outputs
+        # an id that the event lacks is "", which no enrolment has and no table takes as a key (spec §2)
+        complete = [owner for owner in by_owner if all(owner)]
+        rows, _ = rows_of_enrolments(self._tables, self._stores.enrolments, COLUMNS, complete)
+
+        def handle_owner(owner: Enrolment, works: list[tuple[Work, CertificateRequest]]) -> list[Done]:
+            first, *others = works
+            before = rows.get(owner, [])
+            return [
+                self._handle_one(owner, *first, before),
+                *(self._handle_one(owner, *other, None) for other in others),
+            ]
+
+        def refuse(work: tuple[Work, CertificateRequest], error: Exception) -> list[TaggedOutput]:
+            return self.refuse(work[0].to_bytes(), error)
+
+        return owners_side_by_side(self._job, self._calls, by_owner, handle_owner, refuse)
 
     def refuse(self, payload: bytes, error: Exception) -> list[TaggedOutput]:
         count(self._job, "failed-events-count")
@@ -188,17 +181,11 @@ class IssueCertificates(KeyedBatch):
 
     # --- one enrolment, in turn
 
-    def _handle_owner(
-        self, owner: Enrolment, works: list[tuple[Work, CertificateRequest]], rows: list[Row] | Refused
-    ) -> list[_Done]:
-        first, *others = works
-        return [self._handle_one(owner, *first, rows), *(self._handle_one(owner, *other, None) for other in others)]
-
     def _handle_one(
         self, owner: Enrolment, work: Work, request: CertificateRequest, rows: list[Row] | Refused | None
-    ) -> _Done:
+    ) -> Done:
         """``rows`` of the enrolment, None when what came before has changed them."""
-        done = _Done()
+        done = Done()
         try:
             self._issue(owner, request, request.recipients[work.element], rows, done)
         except (InvalidRequest, ServiceRefused, Refused, CouldNotRevoke) as error:
@@ -214,7 +201,7 @@ class IssueCertificates(KeyedBatch):
         request: CertificateRequest,
         recipient: Recipient,
         rows: list[Row] | Refused | None,
-        done: _Done,
+        done: Done,
     ) -> None:
         """Look, issue, note, revoke, tell. spec §3.3, §3.6-§3.8"""
         row = self._enrolment(owner, rows, done)
@@ -238,16 +225,18 @@ class IssueCertificates(KeyedBatch):
         if request.reissue:
             self._issuer.revoke(request.old_id)
 
-    def _enrolment(self, owner: Enrolment, rows: list[Row] | Refused | None, done: _Done) -> Row | None:
+    def _enrolment(self, owner: Enrolment, rows: list[Row] | Refused | None, done: Done) -> Row | None:
         """The row, read when it was not yet; counted as one read either way."""
         done.counts["enrollment-db-read-count"] += 1
+        if rows is None and not all(owner):
+            return None
         if rows is None:
             (rows,) = self._tables.select([Select(self._stores.enrolments, COLUMNS, owner.where)])
         if isinstance(rows, Refused):
             raise rows
         return rows[0] if rows else None
 
-    def _note(self, owner: Enrolment, certificates: list[dict[str, str | None]], done: _Done) -> None:
+    def _note(self, owner: Enrolment, certificates: list[dict[str, str | None]], done: Done) -> None:
         update = Update(self._stores.enrolments, owner.where, {"issued_certificates": certificates})
         (refused,) = self._tables.write([[update]])
         if refused is not None:

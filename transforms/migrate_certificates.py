@@ -10,12 +10,11 @@ spec: legacy-certificate-migrator §3
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
@@ -33,7 +32,7 @@ from transforms.enrolments import Enrolment
 from transforms.issue_certificates import AUDIT
 from transforms.issuers import CERTIFICATES_INDEX
 from transforms.keyed_batch import KeyedBatch, shard_of
-from transforms.overlapped import side_by_side
+from transforms.overlapped import Done, owners_side_by_side
 from transforms.services import Credentials, Documents, OutcomeUnknown, ServiceRefused
 from transforms.stores import Opens, Refused, Row, Select, Tables, Update
 
@@ -102,12 +101,6 @@ class MigrationStores:
     calls: Opens[Executor]
 
 
-@dataclass
-class _Done:
-    outputs: list[TaggedOutput] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 class MigrateCertificates(KeyedBatch):
     """Takes ``(shard, event)``, all bytes; gives AUDIT and FAILED values.
 
@@ -146,18 +139,7 @@ class MigrateCertificates(KeyedBatch):
         by_owner: dict[Enrolment, list[bytes]] = defaultdict(list)
         for payload in payloads:
             by_owner[self._migration(payload).owner].append(payload)
-        in_turn = [partial(self._migrate_all, of_owner) for of_owner in by_owner.values()]
-        outputs = []
-        for of_owner, answer in zip(by_owner.values(), side_by_side(self._calls, in_turn), strict=True):
-            if isinstance(answer, Exception):
-                _log.error("Certificates of one enrolment could not be migrated", exc_info=answer)
-                outputs += [output for payload in of_owner for output in self.refuse(payload, answer)]
-                continue
-            for done in answer:
-                outputs += done.outputs
-                for name, times in done.counts.items():
-                    count(self._job, name, times)
-        return outputs
+        return owners_side_by_side(self._job, self._calls, by_owner, self._migrate_all, self.refuse)
 
     def refuse(self, payload: bytes, error: Exception) -> list[TaggedOutput]:
         count(self._job, "failed-events-count")
@@ -169,11 +151,11 @@ class MigrateCertificates(KeyedBatch):
 
     # --- one enrolment, in turn
 
-    def _migrate_all(self, payloads: list[bytes]) -> list[_Done]:
+    def _migrate_all(self, owner: Enrolment, payloads: list[bytes]) -> list[Done]:
         return [self._migrate_one(payload) for payload in payloads]
 
-    def _migrate_one(self, payload: bytes) -> _Done:
-        done = _Done()
+    def _migrate_one(self, payload: bytes) -> Done:
+        done = Done()
         migration = self._migration(payload)
         try:
             self._go_on(migration, self._stage(migration), done)
@@ -183,7 +165,7 @@ class MigrateCertificates(KeyedBatch):
             done.counts["failed-events-count"] += 1
         return done
 
-    def _go_on(self, migration: Migration, stage: str | None, done: _Done) -> None:
+    def _go_on(self, migration: Migration, stage: str | None, done: Done) -> None:
         """From the stage that the certificate has reached to the last. spec §3.2"""
         if stage in ("", STARTED):
             osid = self._created_earlier(migration) if stage == STARTED else None
@@ -208,7 +190,7 @@ class MigrateCertificates(KeyedBatch):
         row = self._first(Select(self._stores.registry, ("reason",), {"id": migration.certificate_id}))
         return row["reason"] or "" if row else None
 
-    def _may_start(self, migration: Migration, done: _Done) -> bool:
+    def _may_start(self, migration: Migration, done: Done) -> bool:
         """Whether the learner has no newer certificate. Raises InvalidRequest without enrolment. spec §3.3"""
         row = self._enrolment(migration, done)
         return not has_newer_credential(
@@ -245,7 +227,7 @@ class MigrateCertificates(KeyedBatch):
                 raise
             return osid
 
-    def _note(self, migration: Migration, osid: str, done: _Done) -> None:
+    def _note(self, migration: Migration, osid: str, done: Done) -> None:
         """spec §3.6"""
         request, owner = migration.request, migration.owner
         row = self._enrolment(migration, done)
@@ -272,7 +254,7 @@ class MigrateCertificates(KeyedBatch):
 
     # --- the stores
 
-    def _enrolment(self, migration: Migration, done: _Done) -> Row:
+    def _enrolment(self, migration: Migration, done: Done) -> Row:
         done.counts["enrollment-db-read-count"] += 1
         owner = migration.owner
         row = self._first(Select(self._stores.enrolments, (), owner.where))

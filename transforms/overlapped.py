@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
+from apache_beam.pvalue import TaggedOutput
+
+from transforms.counters import count
 from transforms.stores import StoreUnavailable
 
-__all__ = ["side_by_side"]
+__all__ = ["Done", "owners_side_by_side", "side_by_side"]
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+OwnerT = TypeVar("OwnerT")
+WorkT = TypeVar("WorkT")
+
+
+@dataclass
+class Done:
+    """What became of one piece of work: what to emit, and what the thread that Beam knows has to count."""
+
+    outputs: list[TaggedOutput] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 def side_by_side(pool: Executor, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
@@ -36,3 +55,28 @@ def side_by_side(pool: Executor, calls: Sequence[Callable[[], T]]) -> list[T | E
     if unavailable:
         raise unavailable
     return answers
+
+
+def owners_side_by_side(
+    job: str,
+    pool: Executor,
+    works: Mapping[OwnerT, list[WorkT]],
+    handle: Callable[[OwnerT, list[WorkT]], Iterable[Done]],
+    refuse: Callable[[WorkT, Exception], list[TaggedOutput]],
+) -> list[TaggedOutput]:
+    """Handle all works of an owner in turn, different owners side by side; count, and give what is to be emitted.
+
+    An error of ``handle`` is one of the program, and all works of that owner are refused. Raises StoreUnavailable.
+    """
+    outputs = []
+    answers = side_by_side(pool, [partial(handle, owner, of_owner) for owner, of_owner in works.items()])
+    for of_owner, answer in zip(works.values(), answers, strict=True):
+        if isinstance(answer, Exception):
+            _log.error("The works of one owner could not be handled", exc_info=answer)
+            outputs += [output for work in of_owner for output in refuse(work, answer)]
+            continue
+        for done in answer:
+            outputs += done.outputs
+            for name, times in done.counts.items():
+                count(job, name, times)
+    return outputs

@@ -311,6 +311,17 @@ def test_already_issued_and_not_enrolled(site: Site):
     assert site.enrolment("learner-2") is None
 
 
+@pytest.mark.parametrize(
+    "edata",
+    [{"related": {}}, {"related": None}, {"userId": "", "data": [{"recipientName": "x"}]}],
+)
+def test_without_the_ids_of_an_enrolment_there_is_none(site: Site, edata: dict[str, Any]):
+    """spec §2"""
+    site.issue(event(**edata), event(**edata))
+    assert site.counted(skipped=2)
+    assert site.web.calls == []
+
+
 def test_the_same_reissue_twice(site: Site):
     """§9 case 5"""
     site.issue(event())
