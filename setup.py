@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=["pipelines*", "transforms*", "io_connectors*", "schemas*", "deploy*"]),
     package_data={
         "schemas": ["contexts/*.json", "cql/*.cql", "events/*.json", "indexes/*.json"],
-        "deploy": ["java/*.xml", "java/stack/*", "java/src/**/*", "local/templates/**/*.svg"],
+        "deploy": ["java/*.xml", "java/stack/*", "java/src/**/*", "local/*.html", "local/templates/**/*.svg"],
         "transforms": ["py.typed"],
         "io_connectors": ["py.typed"],
     },
@@ -30,6 +30,7 @@ setup(
         # the tokens of Google's object store
         "google-auth==2.63.0",
         "hiredis==3.5.0",
+        "Jinja2==3.1.6",
         "jsonschema==4.26.0",
         "lxml==6.1.3",
         "obstore==0.12.1",

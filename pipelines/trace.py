@@ -62,7 +62,14 @@ from transforms.trace_records import (
     might_name,
     requests_step,
 )
-from transforms.trace_verdict import Conclusion, conclude, is_certificate_due, is_something_missing
+from transforms.trace_verdict import (
+    Conclusion,
+    conclude,
+    is_certificate_due,
+    is_certificate_missing,
+    is_progress_missing,
+    is_something_missing,
+)
 
 __all__ = ["KafkaLimits", "Trace", "TraceStores", "stores", "trace"]
 
@@ -336,7 +343,7 @@ class _Walk:
             return rows
         row = rows[0] if rows else {}
         known = score_percentages(row.get("agg"), row.get("aggregates"))
-        in_cache = self._content_cache.ask(lambda cache: cache.exists(list(known)))
+        in_cache = self._content_cache.ask(lambda cache: cache.exists(list(known))) if known else []
         if isinstance(in_cache, Unread):
             return in_cache
         kept = {}
@@ -412,7 +419,9 @@ class _Walk:
         failed = (of.progress.failed_topic, of.check.failed_topic, of.issue.failed_topic)
         named = partial(failure_of, learner=self._learner)
         letters = {topic: self._tail(topic, named, until) for topic in dict.fromkeys(failed)}
-        yield dead_letters_step(letters, missing)
+        telling = [of.progress.failed_topic] if is_progress_missing(steps) else []
+        telling += [of.check.failed_topic, of.issue.failed_topic] if is_certificate_missing(steps) else []
+        yield dead_letters_step(letters, telling)
         requests = [record for tail in (issues, generates) if isinstance(tail, Tail) for record in tail.found]
         backlogs = {
             job.kafka_input_topic: self._backlog(job.kafka_group_id, job.kafka_input_topic)

@@ -55,7 +55,7 @@ def trace_settings(
 ) -> tuple[TraceSettings, list[str]]:
     """The settings, and what an operator should read once. Raises UsageError.
 
-    ``files`` are ``FILE`` or ``JOB=FILE``; a job's own files win over the others.
+    ``files`` are ``FILE`` or ``JOB=FILE``; a job's own files win over those of no job, and these over those of other jobs.
     """
     given = [_file(text) for text in files]
     for text in overrides:
@@ -67,18 +67,18 @@ def trace_settings(
 
     def of(job: str, settings_type: type[SettingsType]) -> SettingsType:
         own = [path for owner, path in given if owner == job]
-        others = [path for owner, path in given if owner != job]
-        loaded = load(settings_type, [*others, *own], overrides, environ, job_name=job)
+        common = [path for owner, path in given if owner is None]
+        others = [path for owner, path in given if owner not in (job, None)]
+        loaded = load(settings_type, [*others, *common, *own], overrides, environ, job_name=job)
         unknown.append(set(loaded.unknown))
         warnings.extend(one for one in loaded.warnings if not any(one.startswith(f"{n} (") for n in loaded.unknown))
-        origins = {f"file {path}" for path in own}
         kept: dict[str, Any] = {}
         for name, (value, origin) in loaded.resolved.items():
             if name not in keys(settings_type) or origin == "default":
                 continue
-            if not _is_of_one_job(name) or origin in origins:
+            if not _is_of_one_job(name) or origin in {f"file {path}" for path in own}:
                 kept[name] = value
-            elif not any(origin == f"file {path}" for owner, path in given if owner):
+            elif origin in {f"file {path}" for path in common}:
                 warnings.append(f"{name} ({origin}): not used, as it is not said whose it is; write --config JOB=FILE")
         return settings_type.model_validate(kept)
 

@@ -156,11 +156,10 @@ class IssueCertificates(KeyedBatch):
 
         def handle_owner(owner: Enrolment, works: list[tuple[Work, CertificateRequest]]) -> list[Done]:
             first, *others = works
-            before = rows.get(owner, [])
-            return [
-                self._handle_one(owner, *first, before),
-                *(self._handle_one(owner, *other, None) for other in others),
-            ]
+            done = [self._handle_one(owner, *first, rows.get(owner, []))]
+            # what came before may have changed the row; where there can be none, there still is none
+            later: list[Row] | None = None if owner in rows else []
+            return done + [self._handle_one(owner, *other, later) for other in others]
 
         def refuse(work: tuple[Work, CertificateRequest], error: Exception) -> list[TaggedOutput]:
             return self.refuse(work[0].to_bytes(), error)
@@ -228,8 +227,6 @@ class IssueCertificates(KeyedBatch):
     def _enrolment(self, owner: Enrolment, rows: list[Row] | Refused | None, done: Done) -> Row | None:
         """The row, read when it was not yet; counted as one read either way."""
         done.counts["enrollment-db-read-count"] += 1
-        if rows is None and not all(owner):
-            return None
         if rows is None:
             (rows,) = self._tables.select([Select(self._stores.enrolments, COLUMNS, owner.where)])
         if isinstance(rows, Refused):

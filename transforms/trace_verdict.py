@@ -21,7 +21,15 @@ from transforms.trace import (
 )
 from transforms.trace_records import BACKLOG, DEAD_LETTERS, ISSUE, REQUESTS
 
-__all__ = ["Conclusion", "conclude", "is_certificate_due", "is_something_missing"]
+__all__ = [
+    "Conclusion",
+    "also_said",
+    "conclude",
+    "is_certificate_due",
+    "is_certificate_missing",
+    "is_progress_missing",
+    "is_something_missing",
+]
 
 _NOT_FINE = (Verdict.NO, Verdict.UNKNOWN)
 
@@ -46,6 +54,16 @@ def is_something_missing(steps: Sequence[Step]) -> bool:
     return not _is_complete(steps) or not certificates or any(s.verdict is not Verdict.OK for s in certificates)
 
 
+def is_progress_missing(steps: Sequence[Step]) -> bool:
+    """Whether the course is not complete."""
+    return not _is_complete(steps)
+
+
+def is_certificate_missing(steps: Sequence[Step]) -> bool:
+    """Whether a certificate is not there, or not as it should be, and nothing tells that it is not due."""
+    return any(step.verdict in _NOT_FINE for step in _named(steps, CERTIFICATE))
+
+
 def conclude(steps: Sequence[Step]) -> Conclusion:
     """What explains why there is no progress or no certificate: the first of what can be the reason.
 
@@ -53,7 +71,11 @@ def conclude(steps: Sequence[Step]) -> Conclusion:
     are met waits for a request, not for progress.
     """
     explained, text, to_do = _explained(steps)
-    also = (step.name for step in steps if step.verdict is Verdict.NO and step is not explained)
+    also = (
+        step.name
+        for step in steps
+        if step.verdict is Verdict.NO and step is not explained and _against(step) != {ENROLMENT}
+    )
     # what a certificate lacks is said by the step that explains it
     beside = tuple(dict.fromkeys(name for name in also if name not in (CERTIFICATE, explained and explained.name)))
     return Conclusion(explained, text, to_do, beside)
@@ -76,10 +98,15 @@ def _explained(steps: Sequence[Step]) -> tuple[Step | None, str, str]:
         if (step := first(chain, *_NOT_FINE)) is not None:
             return _no_progress(steps, step)
     of_certificates = [step for step in steps if step.name in (TEMPLATES, CRITERIA)]
-    if (step := first(of_certificates, Verdict.NO) or first(of_certificates, Verdict.UNKNOWN)) is not None:
-        return _as_it_says(step)
-    if (step := first(certificates, *_NOT_FINE)) is not None:
-        return _as_it_says(step)
+    letters = _named(steps, DEAD_LETTERS)
+    for of_kind, verdict in (
+        (of_certificates, Verdict.NO),
+        (letters, Verdict.NO),
+        (of_certificates, Verdict.UNKNOWN),
+        (certificates, Verdict.UNKNOWN),
+    ):
+        if (step := first(of_kind, verdict)) is not None:
+            return _as_it_says(step)
     return None, "Nothing was found that stands against progress and certificate.", ""
 
 
@@ -117,11 +144,12 @@ def _waits_for_progress(steps: Sequence[Step]) -> bool:
     criteria = _named(steps, CRITERIA)
     if not criteria:
         return True
-    return any(
-        one["name"] == "enrolment" and one["verdict"] == Verdict.NO
-        for step in criteria
-        for one in step.details["criteria"]
-    )
+    return any(ENROLMENT in _against(step) for step in criteria)
+
+
+def _against(criteria: Step) -> set[str]:
+    """Which criteria are not met."""
+    return {one["name"] for one in criteria.details.get("criteria", ()) if one["verdict"] == Verdict.NO}
 
 
 def _named(steps: Sequence[Step], name: str) -> list[Step]:

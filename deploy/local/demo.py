@@ -1,7 +1,8 @@
 """`sunbird-pipelines demo`: the learner's journey on the local stack.
 
-A course is published, learners enrol and learn, and the two jobs, on Flink, keep their progress. Everything is real:
-the servers, the jobs, the topics. The end is checked against what the scenario implies.
+A course is published, learners enrol and learn, and four jobs, on Flink, keep their progress, decide who has earned a
+certificate, and issue it. Everything is real: the servers, the jobs, the topics. The end is checked against what the
+scenario implies, and shown on the terminal and on a page.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import contextlib
 import signal
 import time
 import webbrowser
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -24,19 +27,31 @@ import yaml
 from cassandra import DriverException
 from cassandra.cluster import NoHostAvailable
 from confluent_kafka import KafkaException
+from obstore.exceptions import BaseError as ObjectStoreError
 from rich.console import Console
 
-from deploy.local import demo_report, flink_jobs
-from deploy.local.end_state import Stored, differences
+from deploy.local import demo_page, demo_report, flink_jobs
+from deploy.local.demo_certificates import (
+    GENERATOR,
+    ISSUED_AUDIT,
+    Certification,
+    ExpectedCertificates,
+    certification,
+    expected_certificates,
+)
+from deploy.local.demo_outcome import Outcome
+from deploy.local.end_state import certificate_differences, differences
 from deploy.local.errors import StackError
 from deploy.local.errors import UsageError as StackUsageError
 from deploy.local.jar import job_server_jar
 from deploy.local.progress import Progress, shown
-from deploy.local.scenario import Course, Enrolment, Expected, Scenario, expected, journeys
+from deploy.local.scenario import Course, Expected, Scenario, expected, journeys
 from deploy.local.stack import DEFAULT_SLOTS, Stack
-from deploy.local.stage import ACTIVITY, RELATION, Heard, Stage, wait_until
+from deploy.local.stage import ACTIVITY, JOBS, RELATION, Heard, Stage, wait_until
 
-SERVICES = ("kafka", "cassandra", "redis", "flink", "stubs")
+SERVICES = ("kafka", "cassandra", "redis", "flink", "object-storage", "stubs")
+# certificates of this project's own, with their pictures, instead of records of Sunbird RC
+SETTINGS = {GENERATOR: ("--set", "enable.rc.certificate=false")}
 
 CACHE_SECONDS = 90
 END_STATE_SECONDS = 180
@@ -46,7 +61,15 @@ PLAIN_SECONDS = 3.0
 INTERRUPTED = 130
 
 # what a server that does not come up, or goes away, raises
-_AWAY = (StackError, DriverException, NoHostAvailable, KafkaException, redis.RedisError, requests.RequestException)
+_AWAY = (
+    StackError,
+    DriverException,
+    NoHostAvailable,
+    KafkaException,
+    ObjectStoreError,
+    redis.RedisError,
+    requests.RequestException,
+)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -54,24 +77,32 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 @app.command()
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack and the jobs up.")] = False,
-    open_page: Annotated[bool, typer.Option("--open", help="Open Flink's page in the browser.")] = False,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the page with the certificates in the browser.")
+    ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="The page to write.", show_default="demo.html in the stack's directory"),
+    ] = None,
     directory: Annotated[Path, typer.Option("--dir", help="The stack's data and logs.")] = Path(".stack"),
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Take any ports that are free.")] = False,
     environment: Annotated[str, typer.Option("--env", help="Prefix of topics and keyspaces.")] = "dev",
     learners: Annotated[int, typer.Option(min=1, max=10_000, help="How many learners enrol.")] = 20,
     seed: Annotated[int | None, typer.Option(help="Repeat a run: what is left to chance is the same again.")] = None,
 ) -> int:
-    """A learner's journey on the local stack, from a published course to a certificate request.
+    """A learner's journey on the local stack, from a published course to the certificate.
 
-    Starts what is needed, submits both jobs to Flink, publishes a course, lets learners learn, and checks the end
-    state. Exit code 0 only when all of it is right. What the demo started, it stops.
+    Starts what is needed, submits four jobs to Flink, publishes a course, lets learners learn, and checks the end
+    state. Writes a page with the learners and their certificates. Exit code 0 only when all of it is right. What the
+    demo started, it stops.
     """
-    console = Console(width=None if Console().is_terminal else 150, highlight=False)
+    console = Console(width=None if Console().is_terminal else 120, highlight=False)
     stack_options: dict[str, Any] = {"env": environment, "slots": DEFAULT_SLOTS}
     if free_ports:
         stack_options["ports"] = "free"
     with _stopped_by_signals():
-        return Demo(console, directory, stack_options, keep=keep, open_page=open_page).run(learners, seed)
+        page = page or directory / "demo.html"
+        return Demo(console, directory, stack_options, page=page, keep=keep, open_page=open_page).run(learners, seed)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -102,16 +133,6 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, earlier)
-
-
-@dataclass
-class Result:
-    """The end of a run: what was found, and what is wrong with it."""
-
-    stored: dict[Enrolment, Stored]
-    counted: Mapping[str, Mapping[str, int]]
-    problems: list[str]
-    seconds: float | None
 
 
 class Steps:
@@ -145,11 +166,19 @@ class Demo:
     """One run of the demo."""
 
     def __init__(
-        self, console: Console, directory: Path, stack_options: Mapping[str, Any], *, keep: bool, open_page: bool
+        self,
+        console: Console,
+        directory: Path,
+        stack_options: Mapping[str, Any],
+        *,
+        page: Path,
+        keep: bool,
+        open_page: bool,
     ) -> None:
         self._console = console
         self._directory = directory
         self._stack_options = stack_options
+        self._page = page
         self._keep = keep
         self._open_page = open_page
         self._started: list[str] = []
@@ -184,32 +213,26 @@ class Demo:
                 say(f"up: {', '.join(SERVICES)}")
             stage = closing.enter_context(Stage.open(environment))
             scenario = journeys(random, run, int(time.time() * 1000), learners)
+            certificates = certification(scenario, run)
             with steps.step("jobs", "submitting to Flink") as say:
-                self._submit(stage, say, meanwhile=lambda: stage.prepare(scenario))
-            page = f"http://{stage.flink}"
-            if self._open_page:
-                webbrowser.open(page)
+                self._submit(stage, say, meanwhile=lambda: stage.prepare(scenario, certificates))
             with steps.step("course", "publishing") as say:
                 self._publish(stage, scenario.courses[0], say)
             with steps.step("learners", "learning") as say:
-                first = time.monotonic()
-                stage.send(scenario, say)
+                first = datetime.now(UTC)
+                stage.send(scenario, certificates.strays, say)
             with steps.step("end state", "waiting") as say:
-                result = self._wait_for_end_state(stage, scenario, expected(scenario), first, say)
-            heard = stage.heard
+                wait = EndState(stage, scenario, certificates, first)
+                outcome = wait.until_right(say, steps.seconds)
         report = demo_report.Report(self._console)
-        report.learners(scenario, result.stored, heard.certificates)
-        report.counters(result.counted)
-        report.dead_letters(heard.dead_letters)
-        report.steps(steps.seconds)
-        if result.seconds is not None:
-            self._console.print(
-                f"From the first event to the last end state: {result.seconds:.1f} s "
-                f"({len(scenario.messages)} events of {len(scenario.enrolments)} learners)."
-            )
-        self._console.print(f"Flink's page: {page}")
-        report.verdict(result.problems)
-        return not result.problems
+        report.show(outcome)
+        self._console.print(f"Flink's page, while it runs: http://{stage.flink}", soft_wrap=True)
+        demo_page.write(outcome, self._page)
+        self._console.print(f"The certificates: {self._page}", soft_wrap=True, markup=False)
+        if self._open_page:
+            webbrowser.open(self._page.absolute().as_uri())
+        report.verdict(outcome.problems)
+        return not outcome.problems
 
     # --- the stack and the jobs
 
@@ -230,7 +253,7 @@ class Demo:
         return stack.environment()
 
     def _submit(self, stage: Stage, say: Callable[[str], None], meanwhile: Callable[[], None]) -> None:
-        """Submit both jobs side by side, in place of those that an earlier run left, and wait until they run."""
+        """Submit all jobs side by side, in place of those that an earlier run left, and wait until they run."""
         _cancel_jobs(stage.flink, say)
         stage.note_waiting_records()
         self._submitted = True
@@ -238,17 +261,21 @@ class Demo:
         configuration.write_text(yaml.safe_dump(stage.environment, sort_keys=False))
         options = ("--config", str(configuration))
         logs = self._directory / "logs"
-        with contextlib.ExitStack() as both:
+        with contextlib.ExitStack() as submissions:
             waits = {
-                name: both.enter_context(flink_jobs.submitted(stage.flink, name, options, logs / f"demo-{name}.log"))
-                for name in (RELATION, ACTIVITY)
+                name: submissions.enter_context(
+                    flink_jobs.submitted(
+                        stage.flink, name, (*options, *SETTINGS.get(name, ())), logs / f"demo-{name}.log"
+                    )
+                )
+                for name in JOBS
             }
             say("submitting to Flink, enrolling the learners meanwhile")
             meanwhile()
             for name, wait in waits.items():
                 say(f"waiting for {name} to run")
                 stage.job_ids[name] = wait()
-        say(f"both run, see http://{stage.flink}")
+        say(f"{len(JOBS)} jobs run, see http://{stage.flink}")
         stage.wait_for_waiting_records(say)
 
     def _clean_up(self) -> None:
@@ -283,63 +310,101 @@ class Demo:
             f"{len(course.optional_nodes)} of them optional, are in the relation cache"
         )
 
-    def _wait_for_end_state(
-        self, stage: Stage, scenario: Scenario, wanted: Expected, first: float, say: Callable[[str], None]
-    ) -> Result:
+
+class EndState:
+    """What the stores, the topics and the jobs' counters should say in the end, and what they say."""
+
+    def __init__(self, stage: Stage, scenario: Scenario, certification: Certification, first: datetime) -> None:
+        self._stage = stage
+        self._scenario = scenario
+        self._certification = certification
+        self._first = first
+        self._progress = expected(scenario)
+        self._wanted = expected_certificates(certification, self._progress)
+
+    def until_right(self, say: Callable[[str], None], steps: Mapping[str, float]) -> Outcome:
+        """Wait until everything is as it should be, or too long: the outcome then has problems."""
         deadline = time.monotonic() + END_STATE_SECONDS
-        seconds: float | None = None
         while True:
-            stage.listen()
-            stored = stage.reader.read(scenario.courses, list(wanted.end_states))
-            off = {
-                enrolment: differences(enrolment, wanted.end_states[enrolment], stored[enrolment])
-                for enrolment in stored
-            }
-            problems = [line for lines in off.values() for line in lines] + _wrong_events(stage.heard, wanted)
-            if not problems and seconds is None:
-                seconds = time.monotonic() - first
-            counted = {name: stage.counted(name) for name in (RELATION, ACTIVITY)}
-            problems += _wrong_counters(counted, scenario, wanted)
+            outcome = self._look(steps)
             say(
-                f"{counted[ACTIVITY]['total-events-count']} of {len(scenario.messages)} events handled, "
-                f"{sum(not lines for lines in off.values())} of {len(off)} learners right, "
-                f"{stage.heard.certificates.total()} certificates"
+                f"{outcome.counted[ACTIVITY]['total-events-count']} of {len(self._scenario.messages)} events handled, "
+                f"{outcome.completed} learners completed the course, "
+                f"{outcome.issued} of {self._wanted.number} certificates issued"
             )
-            if not problems:
-                return Result(stored, counted, [], seconds)
+            if not outcome.problems:
+                return outcome
             if time.monotonic() > deadline:
-                return Result(stored, counted, problems + stage.troubles(), None)
+                return replace(outcome, problems=[*outcome.problems, *self._stage.troubles()])
+
+    def _look(self, steps: Mapping[str, float]) -> Outcome:
+        stage, progress, wanted = self._stage, self._progress, self._wanted
+        stage.listen()
+        stored = stage.reader.read(self._scenario.courses, list(progress.end_states))
+        assert stage.certificates is not None  # noqa: S101 - the stage was prepared
+        certificates = stage.certificates.read()
+        counted = {name: stage.counted(name) for name in JOBS}
+        problems = []
+        for enrolment, state in progress.end_states.items():
+            problems += differences(enrolment, state, stored[enrolment])
+            problems += certificate_differences(
+                self._certification,
+                enrolment,
+                wanted.issued[enrolment],
+                certificates.issued[enrolment],
+                stored[enrolment].completed_on,
+            )
+        noted = {each.identifier for found in certificates.issued.values() for each in found if each.document}
+        for where, ids in (("the object store", certificates.documents), ("the registry", certificates.registered)):
+            if unknown := len(ids - noted):
+                problems.append(f"{where} has {unknown} certificates that no enrolment names")
+        problems += _wrong("learners told by", certificates.told, wanted.told)
+        problems += _wrong_events(stage.heard, progress, wanted)
+        for job, numbers in {
+            RELATION: _relation_counters(self._scenario.courses),
+            ACTIVITY: progress.counters,
+            **wanted.counters,
+        }.items():
+            problems += _wrong(f"{job} counted", counted[job], numbers)
+        return Outcome(
+            self._scenario,
+            self._certification,
+            progress,
+            wanted,
+            self._first,
+            stored,
+            certificates,
+            counted,
+            list(stage.heard.dead_letters),
+            problems,
+            steps,
+        )
 
 
 def _cancel_jobs(flink: str, say: Callable[[str], None]) -> None:
-    for name in (RELATION, ACTIVITY):
+    for name in JOBS:
         for job in flink_jobs.jobs(flink, name):
             if job.lives:
                 say(f"cancelling {name}, which runs")
                 flink_jobs.cancel(flink, job.id)
 
 
-def _wrong_events(heard: Heard, wanted: Expected) -> list[str]:
-    found = []
-    for enrolment, state in wanted.end_states.items():
-        requested = heard.certificates[enrolment.user_id]
-        if requested != state.certificate:
-            found.append(f"{enrolment.user_id}: {requested} certificates requested, not {int(state.certificate)}")
-    for kind in sorted({*heard.audits, *wanted.audits}):
-        if heard.audits[kind] != wanted.audits.get(kind, 0):
-            found.append(f"{heard.audits[kind]} AUDIT events of type {kind}, not {wanted.audits.get(kind, 0)}")
-    if len(heard.dead_letters) != wanted.dead_letters:
-        found.append(f"{len(heard.dead_letters)} dead letters, not {wanted.dead_letters}")
-    return found
-
-
-def _wrong_counters(counted: Mapping[str, Mapping[str, int]], scenario: Scenario, wanted: Expected) -> list[str]:
-    should_be = {ACTIVITY: wanted.counters, RELATION: _relation_counters(scenario.courses)}
+def _wrong(what: str, found: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:
     return [
-        f"{job} counted {counted[job][name]} {name}, not {number}"
-        for job, numbers in should_be.items()
-        for name, number in numbers.items()
-        if counted[job][name] != number
+        f"{what} {name}: {found.get(name, 0)}, not {number}"
+        for name, number in wanted.items()
+        if found.get(name, 0) != number
+    ]
+
+
+def _wrong_events(heard: Heard, progress: Expected, wanted: ExpectedCertificates) -> list[str]:
+    requests = {enrolment.user_id: int(state.certificate) for enrolment, state in progress.end_states.items()}
+    audits = dict.fromkeys(heard.audits, 0) | dict(progress.audits) | {ISSUED_AUDIT: wanted.number}
+    letters = {ACTIVITY: progress.dead_letters, **wanted.dead_letters}
+    return [
+        *_wrong("certificates requested for", heard.requests, requests),
+        *_wrong("AUDIT events of type", heard.audits, audits),
+        *_wrong("dead letters of", Counter(job for job, _ in heard.dead_letters), letters),
     ]
 
 

@@ -1,8 +1,7 @@
-"""What the demo shows at its end."""
+"""What the demo shows on the terminal at its end."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -12,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deploy.local.end_state import Stored
-from deploy.local.scenario import Enrolment, Scenario
+from deploy.local.demo_outcome import Outcome, Row, Verdict
 
-STATUSES = {None: "not enrolled", 0: "not started", 1: "in progress", 2: "completed"}
 STYLES = {None: "red", 0: "dim", 1: "yellow", 2: "green"}
+SIDE_BY_SIDE = 2
 LONGEST_REASON = 50
 # of the table
 MARGINS = 8
@@ -28,55 +26,67 @@ class Report:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def learners(self, scenario: Scenario, stored: Mapping[Enrolment, Stored], certificates: Mapping[str, int]) -> None:
-        """Each learner's progress, and whether a certificate was requested."""
-        required = {course.id: len(course.required) for course in scenario.courses}
+    def show(self, outcome: Outcome) -> None:
+        """All of it but the verdict."""
+        self.learners(outcome)
+        jobs = list(outcome.counted.items())
+        for start in range(0, len(jobs), SIDE_BY_SIDE):
+            self.counters(dict(jobs[start : start + SIDE_BY_SIDE]), "Counters of this run" if start == 0 else None)
+        self.dead_letters(outcome)
+        told = ", ".join(f"{number} {way}" for way, number in outcome.certificates.told.items())
+        self._console.print(f"Learners were told of {outcome.issued} certificates: {told}.")
+        self._console.print("Steps: " + ", ".join(f"{name} {took:.1f} s" for name, took in outcome.steps.items()))
+        if outcome.seconds_to_progress is not None and outcome.seconds_to_certificates is not None:
+            events, learners = len(outcome.scenario.messages), len(outcome.stored)
+            self._console.print(
+                f"From the first event to the last certificate: {outcome.seconds_to_certificates:.1f} s "
+                f"({events} events of {learners} learners, {outcome.issued} certificates; "
+                f"the last course was completed after {outcome.seconds_to_progress:.1f} s)."
+            )
+
+    def learners(self, outcome: Outcome) -> None:
+        """Each learner's progress, and each certificate: issued, or why not."""
         table = _table("Learners")
-        for title in ("learner", "how", "progress", "status", "completed (UTC)", "certificate"):
+        offers = [offer.short for offer in outcome.certification.offers]
+        for title in ("learner", "how", "progress", "status", *offers):
             justify: Any = "right" if title == "progress" else "left"
             table.add_column(title, justify=justify, no_wrap=title in ("learner", "progress", "status"))
-        for enrolment, how in scenario.enrolments.items():
-            found = stored[enrolment]
+        for row in outcome.rows:
             table.add_row(
-                # all learners of a run have its name in theirs
-                enrolment.user_id.rpartition("-")[0],
-                how,
-                f"{found.progress or 0}/{required[enrolment.course_id]}",
-                Text(STATUSES.get(found.status, str(found.status)), STYLES.get(found.status, "red")),
-                f"{found.completed_on:%d %b %H:%M:%S}" if found.completed_on else "",
-                {0: "", 1: "requested"}.get(certificates[enrolment.user_id], "requested more than once"),
+                row.id,
+                row.how,
+                f"{row.progress}/{row.required}",
+                Text(row.status, STYLES.get(row.stored.status, "red")),
+                *_certificates(row),
             )
         self._print(table)
 
-    def counters(self, counted: Mapping[str, Mapping[str, int]]) -> None:
-        """The counters of the jobs, side by side."""
-        table = _table("Counters of this run")
+    def counters(self, counted: Mapping[str, Mapping[str, int]], title: str | None) -> None:
+        """The counters of some jobs, side by side."""
+        table = _table(title)
         for job in counted:
-            table.add_column(job, no_wrap=True)
-            table.add_column("", justify="right")
+            table.add_column(job, no_wrap=True, min_width=33)
+            table.add_column("", justify="right", min_width=4)
         for line in zip_longest(*(numbers.items() for numbers in counted.values()), fillvalue=("", "")):
             table.add_row(*(str(cell) for pair in line for cell in pair))
         self._print(table)
 
-    def dead_letters(self, letters: Sequence[Mapping[str, Any]]) -> None:
-        """Why each record went to the failed topic, and how it begins."""
+    def dead_letters(self, outcome: Outcome) -> None:
+        """Why each record went to a failed topic, and how it begins."""
         table = _table("Dead letters")
         table.add_column("reason", max_width=LONGEST_REASON)
         table.add_column("record")
-        for reason, raw in sorted(_reason_and_record(letter) for letter in letters):
-            table.add_row(Text(reason), Text(_shortened(raw, self._console.width - LONGEST_REASON - MARGINS)))
+        for letter in outcome.dead_letters:
+            record = _shortened(letter.record, self._console.width - LONGEST_REASON - MARGINS)
+            table.add_row(Text(letter.reason), Text(record))
         self._print(table)
-
-    def steps(self, seconds: Mapping[str, float]) -> None:
-        """How long each step took."""
-        self._console.print("Steps: " + ", ".join(f"{name} {took:.1f} s" for name, took in seconds.items()))
 
     def verdict(self, problems: Sequence[str]) -> None:
         """Whether all is as the scenario implies, and what is not."""
         if not problems:
             self._console.print("[green]Everything is as it should be.")
             return
-        self._console.print(f"[red]{len(problems)} things are not as they should be:")
+        self._console.print("[red]Not as it should be:")
         for problem in problems:
             self._console.print(f"  {problem}", markup=False)
 
@@ -85,18 +95,23 @@ class Report:
         self._console.print(table)
 
 
-def _table(title: str) -> Table:
+def _table(title: str | None) -> Table:
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _reason_and_record(letter: Mapping[str, Any]) -> tuple[str, str]:
-    if "failInfo" not in letter:
-        return f"no leaf nodes in the relation cache: {letter.get('courseId')}", json.dumps(letter)
-    raw = letter.get("rawEvent")
-    if raw is None:
-        edata = letter.get("edata", {})
-        raw = json.dumps({name: value for name, value in edata.items() if name not in ("action", "iteration")})
-    return str(letter["failInfo"]["error"]), raw or "(empty)"
+def _certificates(row: Row) -> list[Text]:
+    if row.reason is not None:
+        return [Text(row.reason.short, "yellow"), *(Text("–", "dim") for _ in row.verdicts[1:])]
+    return [_certificate(verdict) for verdict in row.verdicts]
+
+
+def _certificate(verdict: Verdict) -> Text:
+    words = "issued" if verdict.certificate else ""
+    if verdict.why_not:
+        words = f"{words}, though {verdict.why_not.short}" if words else verdict.why_not.short
+    if not verdict.right:
+        return Text(words, "red")
+    return Text(words, "green" if verdict.certificate else "dim")
 
 
 def _shortened(text: str, length: int) -> str:

@@ -6,16 +6,17 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 import requests
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 
 from deploy.local import flink_jobs
-from deploy.local.end_state import Reader
+from deploy.local.demo_certificates import GENERATOR, PRE_PROCESSOR, Certification, Registrar, Stray
+from deploy.local.end_state import CertificateReader, Reader
 from deploy.local.errors import StackError
 from deploy.local.flink_counters import counters
 from deploy.local.kafka_client import Listener, Sender, waiting_records
@@ -30,13 +31,31 @@ UNITS_DATABASE = 5
 BACKLOG_SECONDS = 120
 
 
+class OnFlink(NamedTuple):
+    """A job of the demo: the topic it reads, its group, where its dead letters go; all without the environment."""
+
+    topic: str
+    group: str
+    failed: str | None = None
+
+
+# in the order in which a learner's events pass through them
+JOBS: Mapping[str, OnFlink] = {
+    RELATION: OnFlink("content.postpublish.request", f"{RELATION}-group"),
+    ACTIVITY: OnFlink("coursebatch.job.request", f"{ACTIVITY}-group", "activity.agg.failed"),
+    PRE_PROCESSOR: OnFlink("issue.certificate.request", f"{PRE_PROCESSOR}-group", "issue.certificate.failed"),
+    GENERATOR: OnFlink("generate.certificate.request", "certificate-generator-group", "generate.certificate.failed"),
+}
+TELEMETRY = "telemetry.raw"
+
+
 @dataclass
 class Heard:
     """What came out of the jobs since the first event."""
 
-    certificates: Counter[str] = field(default_factory=Counter)  # by learner
+    requests: Counter[str] = field(default_factory=Counter)  # for certificates, by learner
     audits: Counter[str] = field(default_factory=Counter)  # by type
-    dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    dead_letters: list[tuple[str, dict[str, Any]]] = field(default_factory=list)  # with the job
 
 
 class Stage:
@@ -49,9 +68,12 @@ class Stage:
         self.heard = Heard()
         self._env = str(environment["job.env"])
         self._brokers = str(environment["kafka.broker-servers"])
+        self._session = session
         self._platform = Platform(session, self._env)
+        self._registrar = Registrar(session, environment)
         self.reader = Reader(session)
         self._sender = Sender(self._brokers)
+        self.certificates: CertificateReader | None = None
         self._listener: Listener | None = None
         self._courses: set[str] = set()
         self._waiting: dict[str, int] = {}
@@ -81,20 +103,23 @@ class Stage:
 
     def note_waiting_records(self) -> None:
         """What earlier runs left for the jobs to do is not this run's; call while no job runs."""
-        for name, topic in ((RELATION, "content.postpublish.request"), (ACTIVITY, "coursebatch.job.request")):
-            self._waiting[name] = waiting_records(self._brokers, f"{self._env}-{name}-group", f"{self._env}.{topic}")
+        for name, job in JOBS.items():
+            topic, group = f"{self._env}.{job.topic}", f"{self._env}-{job.group}"
+            self._waiting[name] = waiting_records(self._brokers, group, topic)
 
     def wait_for_waiting_records(self, say: Callable[[str], None]) -> None:
         """Wait until the jobs did what was left for them, and count from there."""
+        anything = False
         for name, waiting in self._waiting.items():
-            if waiting:
+            # what is left for one job makes work for those after it
+            anything = anything or waiting > 0
+            if anything:
                 say(f"{name} handles {waiting} records that were left for it")
                 self._wait_until_counted(name, waiting)
             self._before[name] = counters(self.flink, self.job_ids[name], name)
-        self._listener = Listener(
-            self._brokers,
-            [f"{self._env}.{topic}" for topic in ("telemetry.raw", "issue.certificate.request", "activity.agg.failed")],
-        )
+        requested = JOBS[PRE_PROCESSOR].topic
+        failed = [job.failed for job in JOBS.values() if job.failed]
+        self._listener = Listener(self._brokers, [f"{self._env}.{topic}" for topic in (TELEMETRY, requested, *failed)])
 
     def _wait_until_counted(self, name: str, records: int) -> None:
         """Until as many records were counted, and nothing more is counted for a while."""
@@ -125,12 +150,14 @@ class Stage:
 
     # --- the publish pipeline and the LMS
 
-    def prepare(self, scenario: Scenario) -> None:
-        """Store the trees, enrol the learners, and let the search service know the courses."""
+    def prepare(self, scenario: Scenario, certification: Certification) -> None:
+        """Store the trees, enrol the learners, offer the certificates, and let the search service know the courses."""
         for course in scenario.courses:
             self._platform.store_tree(course)
             self._courses.add(course.id)
         self._platform.enrol(scenario.enrolments)
+        self._registrar.store(certification)
+        self.certificates = CertificateReader(self._session, self.environment, certification)
         stub = self.environment["service.search.basePath"]
         for course_id in (*(course.id for course in scenario.courses), *scenario.without_tree):
             answer = requests.put(f"{stub}/stub/collections/{course_id}", json={"status": "Live"}, timeout=10)
@@ -139,7 +166,7 @@ class Stage:
     def publish(self, course: Course) -> None:
         """Say that a course was published."""
         event = course.publish_event(self._env, int(time.time() * 1000))
-        self._sender.send(f"{self._env}.content.postpublish.request", None, event)
+        self._sender.send(f"{self._env}.{JOBS[RELATION].topic}", None, event)
         self._sender.finish()
 
     def is_cached(self, course: Course) -> bool:
@@ -151,9 +178,11 @@ class Stage:
             there = units.exists(*course.units)
         return bool(leaves == {content.encode() for content in course.leaf_nodes} and there == len(course.units))
 
-    def send(self, scenario: Scenario, say: Callable[[str], None]) -> None:
-        """Send each message and then store what the LMS stores of it, as the LMS does."""
-        topic = f"{self._env}.coursebatch.job.request"
+    def send(self, scenario: Scenario, strays: Sequence[Stray], say: Callable[[str], None]) -> None:
+        """Send each message and then store what the LMS stores of it, as the LMS does; the strays before that."""
+        for stray in strays:
+            self._sender.send(f"{self._env}.{JOBS[stray.job].topic}", None, stray.value)
+        topic = f"{self._env}.{JOBS[ACTIVITY].topic}"
         for number, message in enumerate(scenario.messages, start=1):
             self._sender.send(topic, message.key, message.value)
             self._platform.store_consumption([message])
@@ -166,14 +195,25 @@ class Stage:
         """Take in what the jobs sent since the last call."""
         if self._listener is None:
             return
+        failed = {f"{self._env}.{job.failed}": name for name, job in JOBS.items() if job.failed}
         for topic, value in self._listener.new_records(seconds=0.3):
-            event = json.loads(value or b"{}")
-            if topic.endswith("issue.certificate.request"):
-                self.heard.certificates.update(event["edata"]["userIds"])
-            elif topic.endswith("activity.agg.failed"):
-                self.heard.dead_letters.append(event)
-            elif event["object"]["rollup"]["l1"] in self._courses:
-                self.heard.audits[event["edata"]["type"]] += 1
+            event = _object(value)
+            if topic in failed:
+                self.heard.dead_letters.append((failed[topic], event))
+            elif topic.endswith(TELEMETRY):
+                if event["object"]["rollup"]["l1"] in self._courses:
+                    self.heard.audits[event["edata"]["type"]] += 1
+            elif event.get("edata", {}).get("trigger") == "auto-issue":
+                self.heard.requests.update(event["edata"]["userIds"])
+
+
+def _object(value: bytes | None) -> dict[str, Any]:
+    """The object that a record holds; strays hold none."""
+    try:
+        parsed = json.loads(value or b"{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float, otherwise: str) -> None:
