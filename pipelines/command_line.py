@@ -291,9 +291,51 @@ def trace(
     for name, value in (("--user", user), ("--course", course), ("--batch", batch)):
         if not value.strip():
             raise UsageError(f"{name}: is blank")
+        if not value.isprintable():
+            raise UsageError(f"{name}: has characters that no id has")
     trace_command = importlib.import_module("pipelines.trace_command")
     raise typer.Exit(
         trace_command.run((user, course, batch), config or [], set_ or [], kafka_records, kafka_seconds, as_json)
+    )
+
+
+@app.command()
+def replay(
+    job: _Job,
+    topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="The failed topic; without, the one that the job writes.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="From then on: 2026-11-25, 2026-11-25T08:00 (UTC)."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before then.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Only letters whose reason this expression finds.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what there is and what would be put back.")
+    ] = False,
+    rate: Annotated[float | None, typer.Option(min=0.1, metavar="N", help="At most so many records a second.")] = None,
+    config: _Config = None,
+    set_: _Set = None,
+) -> None:
+    """Put dead letters back on the topic that the job reads, each once.
+
+    Shows the letters by reason. A record that is put back carries a header (sunbird-replay) that names its letter, by
+    which a second replay knows it: it may be run again at any time, but not twice at the same time.
+
+    \b
+      sunbird-pipelines replay activity-aggregate-updater --config site.yaml --dry-run
+      sunbird-pipelines replay activity-aggregate-updater --config site.yaml --reason "no leaf nodes" --rate 100
+    """
+    module = jobs.load(job)
+    loaded = _load(module, config, set_)
+    _warn(loaded, job)
+    raise typer.Exit(
+        importlib.import_module("pipelines.replay_command").run(
+            module, loaded, topic=topic, since=since, until=until, reason=reason, dry_run=dry_run, rate=rate
+        )
     )
 
 
