@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,17 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.local.progress import Progress
 from deploy.local.stack import Stack
+from pipelines.clock import any_character, new_uuid
 from schemas.cassandra import create_statements
 from tests.bench.job import submitted
 from tests.bench.kafka import publish
 from tests.bench.processes import Sampler
 from tests.bench.stores import Compared
+from transforms.certificate.access_code import access_code
+from transforms.certificate.badge import Certificate, badge, stored_document
+from transforms.certificate.qr_code import qr_code_image
+from transforms.certificate.request import CertificateRequest
+from transforms.certificate.svg import SvgTemplate, print_uri
 
 __all__ = ["CALLS_AT_ONCE", "CertificatesMeasured", "CertificatesPlan", "measure_certificates"]
 
@@ -33,6 +40,7 @@ CHECKER, GENERATOR = "collection-cert-pre-processor", "collection-certificate-ge
 COURSE, BATCH = "do_2140555", "0140555"
 NAME = "Course Completion Certificate"
 SERVICES = ("kafka", "cassandra", "redis", "flink", "stubs")
+TEMPLATES = Path(__file__).parents[2] / "deploy/local/templates"
 SECONDS = 60
 # Nothing more comes when nothing came for so long.
 STALLED_SECONDS = 60
@@ -50,13 +58,17 @@ class CertificatesPlan:
 
 @dataclass(frozen=True)
 class CertificatesMeasured:
-    """What was found. ``seconds`` from the first event's timestamp to that of the last certificate's AUDIT event."""
+    """What was found. ``seconds`` from the first event's timestamp to that of the last certificate's AUDIT event.
+
+    ``drawing_ms``: CPU milliseconds for document, QR code and picture of one certificate of our own.
+    """
 
     plan: CertificatesPlan
     seconds: float
     cpu: dict[str, float]
     most_calls_at_once: int
     memory: dict[str, float]
+    drawing_ms: float
     correct: dict[str, Compared] = field(default_factory=dict)
 
     @property
@@ -111,10 +123,37 @@ def measure_certificates(plan: CertificatesPlan, stack: Stack, progress: Progres
             {name: of_process.cpu_between(began, ended) for name, of_process in series.items()},
             stubs.most_at_once(),
             {name: of_process.peak_megabytes for name, of_process in series.items()},
+            drawing_milliseconds(),
             _judge(session, stubs, run, plan, reader),
         )
         progress("certificates", "done", done=True)
     return measured
+
+
+def drawing_milliseconds(certificates: int = 200) -> float:
+    """CPU milliseconds that one certificate without Sunbird RC costs: its document, QR code and picture."""
+    template = SvgTemplate.of((TEMPLATES / "classic.svg").read_text(encoding="utf-8"))
+    edata = {
+        "userId": "learner-1",
+        "data": [{"recipientName": "Learner One"}],
+        "name": NAME,
+        "courseName": "Foundations of Numeracy",
+        "svgTemplate": "classic.svg",
+        "issuer": {"name": "State Council", "url": "https://scert.example.in/"},
+        "signatoryList": [{"id": "DIR", "name": "Director", "designation": "Director", "image": "https://x/sig.png"}],
+        "criteria": {"narrative": NAME},
+        "tag": BATCH,
+        "related": {"batchId": BATCH, "courseId": COURSE, "type": NAME},
+    }
+    begun = time.process_time()
+    for _ in range(certificates):
+        request = CertificateRequest.of(edata, suppress_signatories=False)
+        made = Certificate.of(
+            request, request.recipients[0], base="https://x/certs", certificate_id=new_uuid(), now=datetime.now(UTC)
+        )
+        code = access_code(any_character)
+        orjson.dumps(stored_document(badge(made), print_uri(template, made, qr_code_image(made.qr_text, code))))
+    return 1000 * (time.process_time() - begun) / certificates
 
 
 def _events(first: int, end: int) -> Iterator[tuple[bytes | None, bytes]]:
