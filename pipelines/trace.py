@@ -7,6 +7,7 @@ away: its steps are unknown, and the walk goes on.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -168,12 +169,12 @@ class _Asked(Generic[T]):
         """Why the walk did not have a store that it needs."""
         return self._away if self._needed else None
 
-    def ask(self, call: Callable[[T], R]) -> R | Unread:
+    def ask(self, call: Callable[[T], R], about: str = "") -> R | Unread:
         """What the store answers. Raises Refused and ServiceRefused, which are its answers, too."""
         if self._away is not None:
             return Unread(self._away)
         try:
-            with self._doing(self._what):
+            with self._doing(f"{self._what}: {about}" if about else self._what):
                 return call(self._recipe.open())
         except StoreUnavailable as error:
             self._away = str(error)
@@ -285,9 +286,11 @@ class _Walk:
         if isinstance(answers, Unread):
             return answers
         counts = {
-            one: int(rows[0]["aggregates"]["completedCount"])
+            one: int(count)
             for one, rows in zip(ids, answers, strict=True)
-            if not isinstance(rows, Refused) and rows and "completedCount" in (rows[0].get("aggregates") or {})
+            if not isinstance(rows, Refused)
+            and rows
+            and math.isfinite(count := (rows[0].get("aggregates") or {}).get("completedCount", math.nan))
         }
         return Aggregated(counts)
 
@@ -435,7 +438,8 @@ class _Walk:
         seconds = max(0.0, until - time.monotonic())
         try:
             return self._topics.ask(
-                lambda topics: topics.tail(topic, self._limits.records, seconds, might_name(self._learner), match)
+                lambda topics: topics.tail(topic, self._limits.records, seconds, might_name(self._learner), match),
+                topic,
             )
         except LookupError as error:
             return Unread(str(error))
@@ -444,7 +448,7 @@ class _Walk:
         if not self._limits.records:
             return Unread("topics are not read (--kafka-records 0)")
         try:
-            return self._topics.ask(lambda topics: topics.backlog(group, topic))
+            return self._topics.ask(lambda topics: topics.backlog(group, topic), group)
         except LookupError as error:
             return Unread(str(error))
 

@@ -65,16 +65,21 @@ def print_table(trace: Trace, console: Console) -> None:
     table.add_column("verdict", no_wrap=True)
     table.add_column("looked at, found, what to do", overflow="fold")
     for step in trace.steps:
-        said = [Text(step.looked_at, "dim"), Text(step.found)]
+        said = [_text(step.looked_at, "dim"), _text(step.found)]
         if step.to_do:
-            said.append(Text(f"→ {step.to_do}"))
+            said.append(_text(f"→ {step.to_do}"))
         table.add_row(Text(step.name), Text(step.verdict.value, _STYLES[step.verdict]), Text("\n").join(said))
     user, course, batch = trace.learner
-    console.print(Text(f"Learner {user}, course {course}, batch {batch}"))
+    console.print(_text(f"Learner {user}, course {course}, batch {batch}"))
     console.print()
     console.print(table)
     console.print()
     verdict = " ".join(filter(None, (trace.conclusion.text, also_said(trace.conclusion))))
-    console.print(Text.assemble(("Verdict: ", "bold"), verdict))
+    console.print(Text.assemble(("Verdict: ", "bold"), _text(verdict)))
     if trace.conclusion.to_do:
-        console.print(Text.assemble(("What to do: ", "bold"), trace.conclusion.to_do))
+        console.print(Text.assemble(("What to do: ", "bold"), _text(trace.conclusion.to_do)))
+
+
+def _text(said: str, style: str = "") -> Text:
+    """A text without what would command the terminal."""
+    return Text("".join(character if character.isprintable() else " " for character in said), style)

@@ -55,7 +55,7 @@ def trace_settings(
 ) -> tuple[TraceSettings, list[str]]:
     """The settings, and what an operator should read once. Raises UsageError.
 
-    ``files`` are ``FILE`` or ``JOB=FILE``; a job's own files win over those of no job, and these over those of other jobs.
+    ``files`` are ``FILE`` or ``JOB=FILE``; a job's own files win over those of no job, these over those of other jobs.
     """
     given = [_file(text) for text in files]
     for text in overrides:

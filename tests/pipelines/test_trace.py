@@ -26,7 +26,7 @@ from tests.pipelines.test_collection_cert_pre_processor import Site as CheckSite
 from tests.pipelines.test_collection_cert_pre_processor import event, template
 from transforms.stores import StoreUnavailable
 from transforms.trace import Learner, Step, Verdict
-from transforms.trace_records import Backlog, FoundRecord, Tail
+from transforms.trace_records import Backlog, FoundRecord, Tail, asks_to_issue, might_name
 
 CONSUMPTION = "sunbird_courses.user_content_consumption"
 REGISTRY = "sunbird.cert_registry"
@@ -45,6 +45,7 @@ class Topics:
         self.records: dict[str, list[bytes | None]] = {t: [] for t in (PROGRESS_INPUT, ISSUE, GENERATE, *FAILED)}
         self.committed: dict[str, int | None] = {}
         self.away = False
+        self.slow = False
 
     def open(self) -> Topics:
         return self
@@ -60,6 +61,8 @@ class Topics:
             for offset, value in enumerate(whole)
             if offset >= begin and might(value) and (reason := match(value)) is not None
         ]
+        if self.slow:
+            return Tail([], 0, len(whole) - begin, len(whole))
         return Tail(found, len(whole) - begin, len(whole) - begin, len(whole))
 
     def backlog(self, group: str, topic: str) -> Backlog:
@@ -84,6 +87,7 @@ class Site(CheckSite):
         self.statuses = MemoryCollectionStatuses(self.name).open()
         self.topics = Topics()
         self.trace_settings: dict[str, Any] = {}
+        self.with_rc = True
         self.relate("leafnodes", **{COURSE: "abcd", "U1": "ab", "U2": "cd"})
         self.relate("ancestors", a=["U1", COURSE], b=["U1", COURSE], c=["U2", COURSE], d=["U2", COURSE])
         self.consume(*CONTENTS)
@@ -155,7 +159,9 @@ class Site(CheckSite):
             collections=MemoryCollectionStatuses(self.name),
             contents=ContentService(self.settings.get("service.content.basePath"), "/content/v3/read", self.http),
             users=UserService(self.settings.get("service.learner.basePath"), "/private/user/v1/read", self.http),
-            credentials=SunbirdRC(CREDENTIALS, "TrainingCertificate", "stub-rc-key", self.http),
+            credentials=SunbirdRC(CREDENTIALS, "TrainingCertificate", "stub-rc-key", self.http)
+            if self.with_rc
+            else None,
             topics=self.topics,
         )
 
@@ -570,6 +576,16 @@ def test_without_rc_an_issued_certificate_is_believed(site: Site):
     assert walked["certificate"].details["activeRecords"] is None
 
 
+def test_certificates_that_are_files_stand_in_the_registry(site: Site):
+    site.with_rc = False
+    assert site.trace()["certificate"].details["standing"] == "lost"
+    site.put(REGISTRY, {"id": site.issued()[0]["identifier"]}, {"isrevoked": False})
+    walked = site.trace()
+    assert walked["certificate"].verdict is OK
+    assert walked["certificate"].looked_at.endswith("cert_registry")
+    assert site.web.count("/registry-service") == 0
+
+
 def test_what_the_generator_would_refuse(site: Site):
     site.due()
     site.offer(t1=template(issuer={"name": "State Council"}))
@@ -641,6 +657,17 @@ def test_no_topic_is_read_when_it_is_not_wanted(site: Site):
     assert "--kafka-records 0" in site.trace(records=0)["requests"].found
 
 
+def test_what_was_not_read_in_time_is_not_said_to_be_missing(site: Site):
+    site.due()
+    site.topics.send(ISSUE, event("learner-2"))
+    site.topics.send(FAILED[1], event("learner-2"))
+    site.topics.slow = True
+    walked = site.trace()
+    assert walked["requests"].verdict is UNKNOWN
+    assert walked["dead letters"].verdict is UNKNOWN
+    assert "the time was up after 0 of the last 1 records" in walked.verdict
+
+
 def test_services_that_do_not_answer(site: Site):
     site.due()
     site.http.open().handler = None
@@ -695,6 +722,22 @@ def test_the_table_fits_and_says_all(site: Site):
     assert f"What to do: {walked.to_do}" in flat
     for step in walked.trace.steps:
         assert step.name in walked.table
+
+
+def test_what_comes_from_outside_does_not_command_the_terminal(site: Site):
+    site.offer(t1=template(name="A\x1b[2J"))
+    site.topics.send(FAILED[1], {**event(), "failInfo": {"error": "why\n\x1b[31m not"}})
+    assert "\x1b" not in site.trace().table
+
+
+@pytest.mark.parametrize("user", ["learner-1", "schüler", 'a"b', "a/b"])
+def test_records_are_found_however_json_writes_the_id(user: str):
+    learner = Learner(user, COURSE, BATCH)
+    plain = dumps(event(user))
+    for value in (json.dumps(event(user)).encode(), plain.encode(), plain.replace("/", "\\/").encode()):
+        assert might_name(learner)(value)
+        assert asks_to_issue(value, learner)
+    assert not might_name(learner)(None)
 
 
 def test_the_document(site: Site):
