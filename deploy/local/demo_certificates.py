@@ -117,7 +117,7 @@ LEARNERS = (
     Learner("Learner", "Seven", scores={FINAL: (20, 20)}),
     Learner("Learner", "Eight", holds=("completion",), scores={FINAL: (14, 20), MIDDLE: (4, 10)}),
     Learner("शिक्षार्थी", "नौ", CHANNEL),
-    Learner("Learner Ten", "with a Name Longer than Most", scores={PRACTICE: (10, 10)}),
+    Learner("Learner Ten", "with a Rather Long Name", scores={PRACTICE: (10, 10)}),
     Learner("Learner", "Eleven", CHANNEL),
     Learner("Learner", "Twelve"),
     Learner("Learner", "Thirteen", blocked=True),
@@ -164,7 +164,7 @@ class Certification:
 
     def scores(self, learner: Learner) -> dict[str, float]:
         """The aggregates of the learner's scores. spec: collection-cert-pre-processor §3.5"""
-        found = {}
+        found: dict[str, float] = {}
         for content_id, assessment in self.assessments.items():
             if assessment in learner.scores:
                 points, most = learner.scores[assessment]

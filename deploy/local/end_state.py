@@ -213,7 +213,7 @@ class CertificateReader:
                 if identifier not in self._documents:
                     self._documents[identifier] = json.loads(bytes(obstore.get(self._store, stored["path"]).bytes()))
 
-    def _ways(self, ours: Collection[str]) -> Mapping[str, int]:
+    def _ways(self, ours: set[str]) -> Mapping[str, int]:
         told: Counter[str] = Counter()
         for sent in self._told("notifications"):
             if ours.issuperset(sent["recipientUserIds"]):
