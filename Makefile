@@ -18,7 +18,7 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy
 
 test: lint ## Style, types and all tests, those on real servers too; SUNBIRD_TEST_STACK=.stack uses a stack that is up
-	$(BIN)/pytest -m "not slow_faults"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow_faults"
 
 faults: setup ## Every fault, in full: servers stopped and killed while jobs run
 	$(BIN)/pytest tests/faults

@@ -70,6 +70,8 @@ setup(
             "PyLD==3.3.0",
             "pytest==9.2.0",
             "pytest-timeout==2.4.0",
+            # one process has the tests on real servers, which mostly wait, the other one the rest
+            "pytest-xdist==3.8.0",
             "ruff==0.17.6",
             "types-cachetools==7.0.0.20260713",
             "types-jsonschema==4.26.0.20261006",

@@ -18,10 +18,12 @@ StackOf = Callable[..., Stack]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the stack, so that `-m "not stack"` leaves them out."""
+    """Mark the tests that need the stack, so that `-m "not stack"` leaves them out, and one process runs all of them."""
     for item in items:
         if "stack_of" in getattr(item, "fixturenames", ()):
             item.add_marker("stack")
+        if item.get_closest_marker("stack"):
+            item.add_marker(pytest.mark.xdist_group("stack"))
 
 
 @pytest.fixture(scope="session")
