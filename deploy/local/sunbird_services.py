@@ -68,6 +68,8 @@ class SunbirdServices:
     print_uris: OrderedDict[str, str] = field(default_factory=OrderedDict)
     rc_key: str | None = "stub-rc-key"
     """What RC wants as ``Authorization``; empty or None: anything."""
+    rc_unique: bool = False
+    """Whether RC refuses a second active record of the same learner, batch and label, but for the one it replaces."""
     search_form: str = "list"
     """How RC answers searches: ``list``, or ``object`` as newer versions do."""
     keys: Keys = field(default_factory=Keys)
@@ -173,6 +175,8 @@ class SunbirdServices:
             return _rc("create", 400, {"status": "UNSUCCESSFUL", "errmsg": "required key not found"}, {})
         osid = f"1-{uuid.uuid4()}"
         with self.lock:
+            if self.rc_unique and any(_same_certificate(record, other) for other in self.credentials.values()):
+                return _rc("create", 400, {"status": "UNSUCCESSFUL", "errmsg": "duplicate record"}, {})
             self.credentials[osid] = {**record, "osid": osid}
             self.entity_of[osid] = entity
         return _rc("create", 200, {"status": "SUCCESSFUL", "errmsg": ""}, {entity: {"osid": osid}})
@@ -263,6 +267,12 @@ class SunbirdServices:
         if text is None:
             return _error(404, "RESOURCE_NOT_FOUND")
         return Answer(200, text, "image/svg+xml")
+
+
+def _same_certificate(record: dict[str, Any], other: dict[str, Any]) -> bool:
+    names = ("recipient.id", "training.batchId", "certificateLabel", "status")
+    same = all(_dotted(record, name) == _dotted(other, name) for name in names)
+    return same and record.get("status") == "ACTIVE" and record.get("oldId") != other["osid"]
 
 
 def _json(status: int, body: Any) -> Answer:

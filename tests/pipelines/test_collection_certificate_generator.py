@@ -463,6 +463,20 @@ def test_search_before_create_takes_what_a_crash_left_behind(site: Site):
     assert new != made
 
 
+def test_an_rc_that_refuses_duplicates(site: Site):
+    """A record that a crash left behind is refused as a duplicate, and found when it is looked for."""
+    site.services.rc_unique = True
+    site.issue(event())
+    (made,) = site.services.credentials
+    site.enrol(issued_certificates=None)
+    assert site.issue(event()).counted(failed=1)
+    site.settings["rc.search.before.create"] = True
+    assert site.issue(*site.events(FAILED)).counted(success=1)
+    assert [entry["identifier"] for entry in site.issued()] == [made]
+    site.issue(event(oldId=made))
+    assert len(site.services.credentials) == 1, "the one that it replaces is no duplicate"
+
+
 def test_a_certificate_that_can_not_be_noted_is_taken_back(site: Site):
     """spec §3.6"""
     before = site.web.handler
