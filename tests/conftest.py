@@ -18,7 +18,7 @@ StackOf = Callable[..., Stack]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the stack, so that `-m "not stack"` leaves them out, and one process runs all of them."""
+    """Mark the tests that need the stack: `-m "not stack"` leaves them out, and one process runs all of them."""
     for item in items:
         if "stack_of" in getattr(item, "fixturenames", ()):
             item.add_marker("stack")

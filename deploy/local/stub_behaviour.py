@@ -10,9 +10,9 @@ PUT    /stub/templates/NAME     the text of /templates/NAME.svg
 GET    /stub/notifications      what was sent (the ``request`` of each), oldest first; also /stub/feeds
 GET    /stub/credentials        RC's records by osid; /stub/registry: the certificate registry's by id
 DELETE /stub/KIND               forgets all of the kind, for each of the kinds above
-PUT    /stub/settings           any of {"rc_key": "…", "rc_unique": true (RC refuses duplicates), "search_form": "list" or
-                                "object", "public_keys": ["1-…"], "delay_ms": 50}: the last for every answer of a
-                                service; GET gives all
+PUT    /stub/settings           any of {"rc_key": "…", "rc_unique": true (RC refuses duplicates), "delay_ms": 50 (for
+                                every answer of a service), "search_form": "list" or "object",
+                                "public_keys": ["1-…"]}; GET gives all
 PUT    /stub/behaviour          {"fail_with": 503, "delay_ms": 200, "times": 3}: how the next POSTs are answered;
                                 without `times` until this is set again, `{}` for good behaviour
 PUT    /stub/faults             a list of faults, in place of those before; GET gives those that are left, DELETE ends
