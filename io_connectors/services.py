@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from io_connectors.http import LATER, Calls, Http, HttpResult, Unsendable
-from io_connectors.service_calls import ServiceCalls, path_part
+from io_connectors.service_calls import ANSWER_LIMIT, ServiceCalls, path_part
 from transforms.services import ServiceRefused, UserBlocked
 from transforms.stores import Opens, StoreUnavailable
 
@@ -17,6 +17,8 @@ __all__ = [
     "CertificateRegistryCalls",
     "CertificateRegistryService",
     "ContentCalls",
+    "ContentReadApi",
+    "ContentReadCalls",
     "ContentService",
     "SearchService",
     "SearchServiceStatuses",
@@ -138,6 +140,48 @@ class ContentCalls:
         if name is not None and not isinstance(name, str):
             raise self._service.refused(result, "with a name that is no text")
         return name or ""
+
+
+@dataclass(frozen=True)
+class ContentReadApi:
+    """The recipe of one address under which contents are read; ``prefix`` as ``http://host/api/content/v1/read/``."""
+
+    prefix: str
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> ContentReadCalls:
+        """The client; nothing is called before it is asked."""
+        return ContentReadCalls(self.prefix, self.http.open())
+
+
+class ContentReadCalls:
+    """The client (``transforms.services.ContentReads``)."""
+
+    def __init__(self, prefix: str, calls: Calls) -> None:
+        self._prefix = prefix if prefix.endswith("/") else f"{prefix}/"
+        self._calls = calls
+
+    def read(self, content_id: str) -> dict[str, Any]:
+        """As the protocol says. Raises StoreUnavailable when the address is none, which time does not mend.
+
+        spec: assessment-aggregator §3.4
+        """
+        try:
+            result = self._calls.call("GET", self._prefix + path_part(content_id), limit=ANSWER_LIMIT)
+        except Unsendable:
+            raise
+        except StoreUnavailable:
+            raise ServiceRefused("the content service does not answer") from None
+        try:
+            answer: Any = orjson.loads(result.text)
+            is_good = str(answer["responseCode"]).upper() == "OK"
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            is_good = False
+        if not is_good:
+            raise ServiceRefused(f"the content service answers {result.status} without responseCode OK")
+        found = answer.get("result")
+        content = found.get("content") if isinstance(found, dict) else None
+        return content if isinstance(content, dict) else {}
 
 
 @dataclass(frozen=True)

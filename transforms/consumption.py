@@ -16,7 +16,7 @@ from transforms.decode import NotAnObject, Record, id_at, parse_object, value_at
 from transforms.enrolments import Enrolment
 from transforms.keyed_batch import shard_of
 
-__all__ = ["Consumption", "Enrolment", "InvalidEvent", "SelectConsumption", "Work", "consumption_of"]
+__all__ = ["Consumption", "Enrolment", "InvalidEvent", "SelectConsumption", "Work", "consumption_of", "enrolment_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +53,21 @@ def consumption_of(parsed: dict[str, Any]) -> Consumption | None:
     completed = [entry for entry in reported if _is_completed(entry)]
     if not completed:
         return None
-    ids = [_required_id(parsed, name) for name in Enrolment._fields]
+    enrolment = enrolment_of(parsed)
     contents = tuple(content for entry in completed if (content := id_at(entry, "contentId")) is not None)
     if not contents:
         raise InvalidEvent("edata.contents: no completed entry has a contentId")
     for content in contents:
         _check_length("edata.contents[].contentId", content)
-    return Consumption(Enrolment(*ids), contents)
+    return Consumption(enrolment, contents)
+
+
+def enrolment_of(parsed: dict[str, Any]) -> Enrolment:
+    """The enrolment that an event is about: ``edata.userId``, ``courseId``, ``batchId``. Raises InvalidEvent.
+
+    spec: activity-aggregate-updater §2, enrolment-reconciliation §2
+    """
+    return Enrolment(*(_required_id(parsed, name) for name in Enrolment._fields))
 
 
 def _is_completed(entry: Any) -> bool:

@@ -15,14 +15,19 @@ FAILED = "failed"
 LARGEST_DEAD_LETTER = 5_000_000
 
 
-def dead_letter(job: str, reason: str, value: bytes | None, parsed: dict[str, Any] | None = None) -> bytes:
+def dead_letter(
+    job: str, reason: str, value: bytes | None, parsed: dict[str, Any] | None = None, *, code: str | None = None
+) -> bytes:
     """The record for the failed topic, as UTF-8 JSON on one line.
 
     A ``parsed`` object is kept with all its members, plus ``jobName`` and ``failInfo``; anything else goes, as text,
     into ``rawEvent``. A dead letter above 5,000,000 bytes keeps the beginning of its text and says so in
-    ``failInfo.cut``, the number of bytes of the original. spec: core §4.3
+    ``failInfo.cut``, the number of bytes of the original. ``code`` is ``failInfo.errorCode``, where a job has one.
+    spec: core §4.3, merge-user-courses §6
     """
-    about: dict[str, Any] = {"jobName": job, "failInfo": {"error": reason}}
+    about: dict[str, Any] = {"jobName": job, "failInfo": {"errorCode": code, "error": reason}}
+    if code is None:
+        del about["failInfo"]["errorCode"]
     if parsed is not None:
         try:
             return _within_limit({**parsed, **about}, about, value)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from transforms.stores import Refused, Row, Select, Tables
 
-__all__ = ["Enrolment", "rows_of_enrolments"]
+__all__ = ["Enrolment", "rows_of_enrolments", "rows_of_users"]
 
 # More owners in one IN cost the coordinator more than they save the client.
 OWNERS_IN_ONE_SELECT = 25
@@ -62,6 +62,26 @@ def rows_of_enrolments(
             rows[row["userid"]].append(row)
         found.update({Enrolment(user_id, course_id, batch_id): of_user for user_id, of_user in rows.items()})
     return found, statements
+
+
+def rows_of_users(tables: Tables, table: str, users: Iterable[str]) -> dict[str, list[Row] | Refused]:
+    """All rows of each user with all columns, many users with one statement. Raises StoreUnavailable."""
+    selects = [Select(table, (), {"userid": some}) for some in _cut(list(dict.fromkeys(users)))]
+    found: dict[str, list[Row] | Refused] = {}
+    for select, result in zip(selects, tables.select(selects), strict=True):
+        some: list[str] = select.where["userid"]
+        if not isinstance(result, Refused):
+            rows: dict[str, list[Row]] = {user_id: [] for user_id in some}
+            for row in result:
+                rows[row["userid"]].append(row)
+            found.update(rows)
+        elif len(some) == 1:
+            found[some[0]] = result
+        else:
+            # One id that the server can not look up must not take the others with it.
+            for user_id in some:
+                found.update(rows_of_users(tables, table, [user_id]))
+    return found
 
 
 def _cut(users: list[str]) -> Iterator[list[str]]:

@@ -8,7 +8,7 @@ written and read again, so a batch of any size reads once and writes once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import orjson
 
 from transforms.aggregate import NOT_CONSUMED, Consumed, completed, consume
 from transforms.consumption import COMPLETED, Enrolment
+from transforms.relations import Relations
 
 __all__ = [
     "Delivery",
@@ -31,7 +32,6 @@ __all__ = [
 
 IN_PROGRESS = 1
 RETIRED = "Retired"
-NO_MEMBERS: frozenset[str] = frozenset()
 
 
 class PlannedContent(NamedTuple):
@@ -87,30 +87,6 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Relations:
-    """The relation cache of the courses at hand, keyed by (course, collection or content). Absent means empty."""
-
-    leaf_nodes: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    optional_nodes: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    ancestors: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-    _required: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
-
-    def required(self, course_id: str, collection_id: str) -> frozenset[str]:
-        """The leaf nodes of a collection that are not optional. spec: activity-aggregate-updater §3.5, §3.6"""
-        key = (course_id, collection_id)
-        found = self._required.get(key)
-        if found is None:
-            leaf_nodes = self.leaf_nodes.get(key, NO_MEMBERS)
-            found = self._required[key] = leaf_nodes - self.optional_nodes.get(key, NO_MEMBERS)
-        return found
-
-    def units(self, course_id: str, contents: Iterable[str]) -> set[str]:
-        """The units above any of the contents, at every level, that have leaf nodes. spec §3.6, §8.7"""
-        above = set().union(*(self.ancestors.get((course_id, content), NO_MEMBERS) for content in contents))
-        return {unit for unit in above if unit != course_id and self.leaf_nodes.get((course_id, unit))}
-
-
-@dataclass(slots=True)
 class EnrolmentState:
     """What the tables hold of one enrolment, and what has to be written to them.
 
@@ -153,15 +129,16 @@ def advance(
 ) -> Outcome:
     """Apply one unit of work to an enrolment: change ``state``, fill each delivery's plan, say what follows.
 
-    ``deliveries`` have at least one content between them. ``collection_status`` is asked only for a course without
-    leaf nodes. ``now`` in epoch milliseconds. spec: activity-aggregate-updater §3.4, §3.5, §3.9, §3.10
+    There is at least one delivery; one without contents has the progress counted again from what the tables hold.
+    ``collection_status`` is asked only for a course without leaf nodes. ``now`` in epoch milliseconds.
+    spec: activity-aggregate-updater §3.4, §3.5, §3.9, §3.10; enrolment-reconciliation §3.2, §3.5, §3.6
     """
     course_id = state.enrolment.course_id
     planned = _plan(state, deliveries)
     merged = {content: consumed.status for content, consumed in state.rows.items()}
     merged.update((content, max(COMPLETED, merged.get(content, 0))) for content in planned)
     outcome = Outcome()
-    has_leaf_nodes = bool(relations.leaf_nodes.get((course_id, course_id)))
+    has_leaf_nodes = relations.knows(course_id)
     if not has_leaf_nodes:
         outcome.failed = _failed_consumption(state, merged, planned)
         outcome.store_checksums = False
@@ -184,15 +161,15 @@ def advance(
 
 
 def aggregates(state: EnrolmentState, relations: Relations, rules: Rules) -> dict[str, int]:
-    """How much of the course and of each unit touched is done, by the id of the course or unit.
+    """How much of the course and of each unit touched is done, by the id of the course, which is first, or unit.
 
     Those that an earlier unit of work touched are touched by the last one, too: contents only join the merged map.
     spec: activity-aggregate-updater §3.5, §3.6
     """
     course_id = state.enrolment.course_id
-    collections = relations.units(course_id, state.merged) if rules.unit_aggregates else set()
-    if relations.leaf_nodes.get((course_id, course_id)):
-        collections.add(course_id)
+    collections = [course_id] if relations.knows(course_id) else []
+    if rules.unit_aggregates:
+        collections += relations.units(course_id, state.merged)
     done = completed(state.merged)
     return {collection: len(relations.required(course_id, collection) & done) for collection in collections}
 

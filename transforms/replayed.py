@@ -51,23 +51,34 @@ def _of_a_record(letter: dict[str, Any], job: str) -> Letter:
     rest = {name: member for name, member in letter.items() if name not in ("jobName", "failInfo")}
     if set(rest) != {"rawEvent"}:
         return Letter(reason, orjson.dumps(rest))
-    text = rest["rawEvent"]
     if value_at(letter, "failInfo.cut") is not None:
         return Letter(reason, None, "only the beginning was kept")
-    if not isinstance(text, str) or _REPLACED in text:
-        return Letter(reason, None, "its bytes were no text, and are not known any more")
-    return Letter(reason, text.encode())
+    return _of_text(reason, rest["rawEvent"])
+
+
+# what assessment-aggregator signs with (its spec §6)
+_ASSESSMENTS = "AssessmentAggregator"
 
 
 def _of_an_assessment(letter: dict[str, Any], job: str) -> Letter:
-    """The event with two members of ``metadata`` more (core §4.2)."""
+    """The event with two members of ``metadata`` more, or the text of a record that was none (core §4.2)."""
     metadata = letter["metadata"]
     reason = str(metadata["validation_error"])
-    if metadata.get("src") != job:
+    if metadata.get("src") not in (job, _ASSESSMENTS) or job != "assessment-aggregator":
         return Letter(reason, None, f"a letter of {metadata.get('src')}")
+    if metadata.get("cut") is not None:
+        return Letter(reason, None, "only the beginning was kept")
     left = {name: member for name, member in metadata.items() if name not in ("validation_error", "src")}
-    original = {name: member for name, member in letter.items() if name != "metadata"}
-    return Letter(reason, orjson.dumps(original | ({"metadata": left} if left else {})))
+    rest = {name: member for name, member in letter.items() if name != "metadata"}
+    if set(rest) <= {"flags", "rawEvent"} and "rawEvent" in rest:
+        return _of_text(reason, rest["rawEvent"])
+    return Letter(reason, orjson.dumps(rest | ({"metadata": left} if left else {})))
+
+
+def _of_text(reason: str, text: Any) -> Letter:
+    if not isinstance(text, str) or _REPLACED in text:
+        return Letter(reason, None, "its bytes were no text, and are not known any more")
+    return Letter(reason, text.encode())
 
 
 _ENROLMENT = ("userId", "courseId", "batchId")

@@ -18,6 +18,7 @@ from transforms.stores import StoreUnavailable
 
 __all__ = [
     "CertificateRegistry",
+    "ContentReads",
     "Contents",
     "Credentials",
     "Documents",
@@ -52,6 +53,17 @@ class Contents(Protocol):
 
     def course_name(self, course_id: str) -> str:
         """The name of a course, ``""`` when it has none. Raises ServiceRefused, StoreUnavailable."""
+        ...
+
+
+class ContentReads(Protocol):
+    """One address under which contents are read (spec: assessment-aggregator §3.4)."""
+
+    def read(self, content_id: str) -> dict[str, Any]:
+        """``result.content`` of a content, empty when there is none. The status of the answer does not count.
+
+        Raises ServiceRefused when the answer's ``responseCode`` is not OK, and when there is none after retries.
+        """
         ...
 
 

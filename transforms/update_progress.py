@@ -9,43 +9,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from apache_beam.pvalue import TaggedOutput
-from cachetools import TTLCache
 
-from schemas import redis_keys
-from transforms.aggregate import Consumed
 from transforms.audit import NewId, certificate_request, content_audit, enrolment_audit
 from transforms.consumption import Work
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import parse_object
 from transforms.dedup import checksum
-from transforms.enrolments import Enrolment, rows_of_enrolments
+from transforms.enrolments import Enrolment
 from transforms.keyed_batch import KeyedBatch
-from transforms.progress import Delivery, EnrolmentState, Outcome, Plan, Relations, Rules, advance, aggregates
-from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Row, Tables, Update
+from transforms.progress import Delivery, EnrolmentState, Outcome, Plan, Rules, advance
+from transforms.progress_rows import ProgressRows, ProgressTables
+from transforms.relations import KnownStatuses, RelationCache, Relations
+from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Tables
 
 __all__ = ["AUDIT", "CERTIFICATE", "ProgressStores", "ProgressTables", "UpdateProgress"]
 
 AUDIT = "audit"
 CERTIFICATE = "certificate"
 
-# Courses whose status is remembered by a worker: those without leaf nodes, of which there should be none.
-REMEMBERED_COURSES = 10_000
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ProgressTables:
-    """The tables' full names, ``keyspace.table``."""
-
-    consumption: str
-    aggregates: str
-    enrolments: str
 
 
 @dataclass(frozen=True)
@@ -116,14 +102,12 @@ class UpdateProgress(KeyedBatch):
         self._new_id = new_id
 
     def setup(self) -> None:
-        self._tables = self._stores.tables.open()
-        self._relation_cache = self._stores.relation_cache.open()
-        self._dedup = self._stores.dedup.open() if self._stores.dedup else None
-        self._collections = self._stores.collections.open()
-        self._statuses: TTLCache[str, str] = TTLCache(
-            REMEMBERED_COURSES, self._status_expiry, timer=lambda: self._clock() / 1000
-        )
         self._counts: Counter[str] = Counter()
+        tables = self._stores.tables.open()
+        self._rows = ProgressRows(tables, self._names, self._rules, self._statements_per_batch, self._counts)
+        self._relation_cache = RelationCache(self._stores.relation_cache.open(), self._counts)
+        self._dedup = self._stores.dedup.open() if self._stores.dedup else None
+        self._statuses = KnownStatuses(self._stores.collections.open(), self._status_expiry, self._clock)
         super().setup()
 
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
@@ -132,15 +116,17 @@ class UpdateProgress(KeyedBatch):
         groups = self._group([Work.from_bytes(payload) for payload in payloads])
         seen = self._look_up_earlier(groups)
         relations = Relations()
-        self._read_leaf_nodes(relations, {g.enrolment.course_id for g in groups if self._is_new(g, seen)})
+        courses = {group.enrolment.course_id for group in groups if self._is_new(group, seen)}
+        self._relation_cache.read_leaf_nodes(relations, courses)
         for group in groups:
             self._drop_seen(group, seen, relations)
         to_advance = [group for group in groups if group.has_contents]
-        states, refused = self._read_states(to_advance, relations)
+        refused: dict[Enrolment, Refused] = {}
+        states = self._read_states(to_advance, relations, refused)
         self._read_relations(relations, to_advance, states)
         self._advance(to_advance, states, refused, relations, now)
         self._store_plans(to_advance, refused)
-        self._write(states, refused, relations, now)
+        self._rows.write(states, relations, now, refused)
         self._store_checksums(to_advance, refused)
         outputs = [output for group in groups for output in self._outputs(group, refused, now)]
         for name, times in self._counts.items():
@@ -190,8 +176,7 @@ class UpdateProgress(KeyedBatch):
         """Leave only new contents in a group's deliveries, each once; what the batch will store counts as seen."""
         if self._dedup is None:
             return
-        course_id = group.enrolment.course_id
-        will_be_stored = bool(relations.leaf_nodes.get((course_id, course_id)))
+        will_be_stored = relations.knows(group.enrolment.course_id)
         in_unit: set[str] = set()
         for delivery in group.deliveries:
             left: Counter[str] = Counter()
@@ -212,48 +197,18 @@ class UpdateProgress(KeyedBatch):
     # --- read (§3.4-§3.6)
 
     def _read_states(
-        self, groups: list[_Group], relations: Relations
-    ) -> tuple[dict[Enrolment, EnrolmentState], dict[Enrolment, Refused]]:
-        """What the tables hold of the groups' enrolments; those that the server refuses to look up. spec §3.4, §3.9"""
+        self, groups: list[_Group], relations: Relations, refused: dict[Enrolment, Refused]
+    ) -> dict[Enrolment, EnrolmentState]:
+        """What the tables hold of the groups' enrolments. spec §3.4, §3.9"""
         states = {group.enrolment: EnrolmentState(group.enrolment) for group in groups}
-        with_progress = [e for e in states if relations.leaf_nodes.get((e.course_id, e.course_id))]
-        consumption = self._select(
-            self._names.consumption, ("contentid", "status", "viewcount", "completedcount"), list(states)
-        )
-        enrolments = self._select(self._names.enrolments, ("status", "completedon"), with_progress)
-        refused: dict[Enrolment, Refused] = {}
-        for rows in (consumption, enrolments):
-            refused.update({enrolment: found for enrolment, found in rows.items() if isinstance(found, Refused)})
-        for enrolment, found in consumption.items():
-            if not isinstance(found, Refused):
-                states[enrolment].rows = {
-                    row["contentid"]: Consumed.from_row(row["status"], row["viewcount"], row["completedcount"])
-                    for row in found
-                }
-        for enrolment, found in enrolments.items():
-            if not isinstance(found, Refused) and found:
-                states[enrolment].status = found[0]["status"] or 0
-                states[enrolment].completed_on = _epoch_millis(found[0]["completedon"])
-        return states, refused
-
-    def _select(
-        self, table: str, columns: tuple[str, ...], enrolments: list[Enrolment]
-    ) -> dict[Enrolment, list[Row] | Refused]:
-        found, statements = rows_of_enrolments(self._tables, table, columns, enrolments)
-        self._counts["db-read-count"] += statements
-        return found
-
-    def _read_leaf_nodes(self, relations: Relations, courses: set[str]) -> None:
-        """The leaf nodes of the courses themselves. spec §3.5"""
-        keys = [(course_id, course_id) for course_id in courses]
-        relations.leaf_nodes.update(self._members(redis_keys.leafnodes, keys))
+        self._rows.read_consumption(states, refused)
+        self._rows.read_enrolments(states, [e for e in states if relations.knows(e.course_id)], refused)
+        return states
 
     def _read_relations(
         self, relations: Relations, groups: list[_Group], states: dict[Enrolment, EnrolmentState]
     ) -> None:
         """The optional nodes of the courses, and the units above every content with their nodes. spec §3.5, §3.6"""
-        courses = {g.enrolment.course_id for g in groups if relations.leaf_nodes.get((g.enrolment.course_id,) * 2)}
-        optional = [(course_id, course_id) for course_id in courses]
         contents = {
             (state.enrolment.course_id, content)
             for group in groups
@@ -261,28 +216,8 @@ class UpdateProgress(KeyedBatch):
             for state in (states[group.enrolment],)
             for content in (*state.rows, *(c for d in group.deliveries for c in d.contents))
         }
-        relations.optional_nodes.update(self._members(redis_keys.optionalnodes, optional))
-        relations.ancestors.update(self._members(redis_keys.ancestors, list(contents)))
-        units = list(
-            {
-                (course_id, unit)
-                for (course_id, _), above in relations.ancestors.items()
-                for unit in above
-                if unit != course_id
-            }
-        )
-        relations.leaf_nodes.update(self._members(redis_keys.leafnodes, units))
-        relations.optional_nodes.update(self._members(redis_keys.optionalnodes, units))
-
-    def _members(
-        self, key_of: Callable[[str, str], str], pairs: list[tuple[str, str]]
-    ) -> dict[tuple[str, str], frozenset[str]]:
-        if not pairs:
-            return {}
-        found = dict(zip(pairs, self._relation_cache.members([key_of(*pair) for pair in pairs]), strict=True))
-        self._counts["cache-hit-count"] += len(pairs)
-        self._counts["cache-miss-count"] += sum(1 for members in found.values() if not members)
-        return found
+        courses = {group.enrolment.course_id for group in groups if relations.knows(group.enrolment.course_id)}
+        self._relation_cache.read_others(relations, courses, contents)
 
     # --- compute (§3.4-§3.6)
 
@@ -299,17 +234,8 @@ class UpdateProgress(KeyedBatch):
                 continue
             deliveries = [delivery for delivery in group.deliveries if delivery.contents]
             group.outcome = advance(
-                states[group.enrolment], deliveries, relations, self._collection_status, self._rules, now
+                states[group.enrolment], deliveries, relations, self._statuses.status, self._rules, now
             )
-
-    def _collection_status(self, course_id: str) -> str | None:
-        """The status of a course, remembered when there is one. spec §3.5.1"""
-        status = self._statuses.get(course_id)
-        if status is None:
-            status = self._collections.status(course_id)
-            if status is not None:
-                self._statuses[course_id] = status
-        return status
 
     # --- write (§3.7-§3.9, §3.11)
 
@@ -325,65 +251,6 @@ class UpdateProgress(KeyedBatch):
         }
         if plans:
             self._dedup.set(plans, self._plan_expiry)
-
-    def _write(
-        self,
-        states: dict[Enrolment, EnrolmentState],
-        refused: dict[Enrolment, Refused],
-        relations: Relations,
-        now: int,
-    ) -> None:
-        """Write what changed, one step after the other; the enrolment comes last. spec §3.7, §3.8, §3.9, §8.9"""
-        for updates_of in (
-            self._consumption_updates,
-            lambda state: self._aggregate_updates(state, relations, now),
-            self._enrolment_updates,
-        ):
-            batches: list[tuple[Enrolment, Sequence[Update]]] = [
-                (enrolment, batch)
-                for enrolment, state in states.items()
-                if enrolment not in refused
-                for batch in _cut(updates_of(state), self._statements_per_batch)
-            ]
-            self._counts["db-update-count"] += len(batches)
-            results = self._tables.write([batch for _, batch in batches])
-            for (enrolment, _), result in zip(batches, results, strict=True):
-                if result is not None:
-                    refused.setdefault(enrolment, result)
-
-    def _consumption_updates(self, state: EnrolmentState) -> list[Update]:
-        user_id, course_id, batch_id = state.enrolment
-        return [
-            Update(
-                self._names.consumption,
-                {"userid": user_id, "courseid": course_id, "batchid": batch_id, "contentid": content},
-                {"viewcount": counted.view_count, "completedcount": counted.completed_count},
-            )
-            for content, counted in state.counted.items()
-        ]
-
-    def _aggregate_updates(self, state: EnrolmentState, relations: Relations, now: int) -> list[Update]:
-        user_id, _, batch_id = state.enrolment
-        return [
-            Update(
-                self._names.aggregates,
-                {
-                    "activity_type": "Course",
-                    "activity_id": activity_id,
-                    "user_id": user_id,
-                    "context_id": f"cb:{batch_id}",
-                },
-                add={"aggregates": {"completedCount": float(done)}, "agg_last_updated": {"completedCount": now}},
-            )
-            for activity_id, done in aggregates(state, relations, self._rules).items()
-        ]
-
-    def _enrolment_updates(self, state: EnrolmentState) -> list[Update]:
-        if not state.change:
-            return []
-        user_id, course_id, batch_id = state.enrolment
-        key = {"userid": user_id, "courseid": course_id, "batchid": batch_id}
-        return [Update(self._names.enrolments, key, state.change)]
 
     def _store_checksums(self, groups: list[_Group], refused: dict[Enrolment, Refused]) -> None:
         """Last of all, so that a failure before leaves the event to be processed again. spec §3.11"""
@@ -432,8 +299,3 @@ def _cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
 def _plan_key(delivery: Delivery) -> str:
     """Beside the bare checksums of the same database, told from them by its prefix."""
     return f"plan:{delivery.name}"
-
-
-def _epoch_millis(moment: Any) -> int | None:
-    """A Cassandra timestamp, which the client gives as a naive UTC datetime."""
-    return round(moment.replace(tzinfo=UTC).timestamp() * 1000) if isinstance(moment, datetime) else None

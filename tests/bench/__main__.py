@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure activity-aggregate-updater and the certificate jobs on the local stack."""
+"""`python -m tests.bench`: measure activity-aggregate-updater, the certificate jobs and the scoring of assessments."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deploy.local.errors import StackError
 from deploy.local.progress import shown
 from deploy.local.stack import Stack
 from tests.bench import report
+from tests.bench.assessments import AssessmentsPlan, measure_assessments
 from tests.bench.certificates import CertificatesPlan, measure_certificates
 from tests.bench.job import NotRunning
 from tests.bench.load import Shape
@@ -56,6 +57,9 @@ def main(
     certificates: Annotated[
         int, typer.Option(help="Certificates that are measured, through both of their jobs; 0: not.")
     ] = 1_500,
+    assessments: Annotated[
+        int, typer.Option(help="Attempts that are scored in this process, of 10 and of 100 questions; 0: not.")
+    ] = 2_000,
     memory: Annotated[int, typer.Option(metavar="N", help="Instead: N events in a row, watching memory.")] = 0,
     out: Annotated[Path, typer.Option(help="The JSON with all numbers.")] = Path("bench.json"),
     directory: Annotated[Path, typer.Option("--dir", help="Directory of the stack; one that is up is used.")] = Path(
@@ -81,6 +85,7 @@ def main(
     )
     options = tuple(beam_option or ())
     issued = None
+    scored = []
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
@@ -97,6 +102,8 @@ def main(
                     measured = measure(plan, stack, progress)
                     if certificates:
                         issued = measure_certificates(CertificatesPlan(certificates), stack, progress)
+                    if assessments:
+                        scored = measure_assessments(AssessmentsPlan(assessments), stack, progress)
             finally:
                 if not keep and not was_up:
                     stack.down(SERVICES)
@@ -108,11 +115,13 @@ def main(
         report.show_memory(console, run)
         is_right = run.is_right
     else:
-        out.write_bytes(report.measured_as_json(shape, parallelism, measured, issued))
+        out.write_bytes(report.measured_as_json(shape, parallelism, measured, issued, scored))
         report.show(console, shape, parallelism, measured)
         if issued:
             report.show_certificates(console, issued)
-        is_right = measured.is_right and (issued is None or issued.is_right)
+        if scored:
+            report.show_assessments(console, scored)
+        is_right = measured.is_right and all(other.is_right for other in (issued, *scored) if other)
     console.print(f"All numbers: {out}", highlight=False)
     raise typer.Exit(0 if is_right else 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,22 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.assessments import AssessmentsMeasured
 from tests.bench.certificates import CALLS_AT_ONCE, CertificatesMeasured
 from tests.bench.load import Shape
 from tests.bench.measure import JOB_PROCESSES, Latency, Measured, MemoryRun, Throughput
 from tests.bench.stages import StageProfile
 from tests.bench.stores import Compared
 
-__all__ = ["machine", "measured_as_json", "memory_as_json", "show", "show_certificates", "show_memory"]
+__all__ = [
+    "machine",
+    "measured_as_json",
+    "memory_as_json",
+    "show",
+    "show_assessments",
+    "show_certificates",
+    "show_memory",
+]
 
 STORES = ("Cassandra", "Redis", "Kafka", "JobManager")
 PERCENTILES = (50, 95, 99)
@@ -153,6 +163,21 @@ def show_certificates(console: Console, measured: CertificatesMeasured) -> None:
     _show_correct(console, measured.correct)
 
 
+def show_assessments(console: Console, measured: Sequence[AssessmentsMeasured]) -> None:
+    """Print what was measured of the scoring of attempts."""
+    table = _table(
+        f"{measured[0].attempts} attempts, scored in this process",
+        *(f"{run.questions} questions, {run.event_bytes / 1000:.0f} kB" for run in measured),
+    )
+    table.add_row("events/s", *(f"{run.per_second:.0f}" for run in measured))
+    table.add_row("CPU seconds per 1,000 events", *(f"{run.cpu_per_1000:.2f}" for run in measured))
+    table.add_row("peak MB of this process", *(f"{run.memory:.0f}" for run in measured))
+    table.add_row("  more than before", *(f"{run.grown:.0f}" for run in measured))
+    console.print(table)
+    for run in measured:
+        _show_correct(console, run.correct)
+
+
 def show_memory(console: Console, run: MemoryRun) -> None:
     """Print what a long run said about memory."""
     _show_machine(console)
@@ -177,7 +202,11 @@ def _table(first: str, *others: str) -> Table:
 
 
 def measured_as_json(
-    shape: Shape, parallelism: int, measured: Measured, issued: CertificatesMeasured | None = None
+    shape: Shape,
+    parallelism: int,
+    measured: Measured,
+    issued: CertificatesMeasured | None = None,
+    scored: Sequence[AssessmentsMeasured] = (),
 ) -> bytes:
     """The same numbers; times in seconds (latency in milliseconds), memory in megabytes."""
     runs = {"from the start": measured.cold, "warm": measured.warm}
@@ -196,6 +225,7 @@ def measured_as_json(
             "end state": _correct(measured.correct),
             "restarts": measured.restarts,
             "certificates": _certificates(issued) if issued else None,
+            "assessments": [_assessments(run) for run in scored],
         }
     )
 
@@ -260,6 +290,21 @@ def _certificates(measured: CertificatesMeasured) -> dict[str, Any]:
         "CPU seconds": measured.cpu,
         "peak memory": measured.memory,
         "CPU milliseconds for document, QR code and picture": measured.drawing_ms,
+        "end state": _correct(measured.correct),
+    }
+
+
+def _assessments(measured: AssessmentsMeasured) -> dict[str, Any]:
+    return {
+        "attempts": measured.attempts,
+        "questions of each": measured.questions,
+        "bytes of an event": measured.event_bytes,
+        "seconds": measured.seconds,
+        "events per second": measured.per_second,
+        "CPU seconds": measured.cpu,
+        "CPU seconds per 1,000 events": measured.cpu_per_1000,
+        "peak memory": measured.memory,
+        "peak memory above what there was before": measured.grown,
         "end state": _correct(measured.correct),
     }
 

@@ -56,12 +56,20 @@ def test_what_can_not_come_back_says_why(value: bytes | None, fault: str):
 
 
 def test_an_assessment_comes_back_without_what_was_added():
-    event = {"eid": "ASSESS", "metadata": {"checksum": "c", "validation_error": "bad", "src": "assessment-aggregator"}}
+    event = {"eid": "ASSESS", "metadata": {"checksum": "c", "validation_error": "bad", "src": "AssessmentAggregator"}}
     letter = letter_of(orjson.dumps(event), "assessment-aggregator")
     assert letter.original is not None
     assert (letter.reason, orjson.loads(letter.original)) == ("bad", {"eid": "ASSESS", "metadata": {"checksum": "c"}})
     del event["metadata"]["checksum"]  # type: ignore[attr-defined]
     assert letter_of(orjson.dumps(event), "assessment-aggregator").original == b'{"eid":"ASSESS"}'
+
+
+def test_what_was_no_assessment_comes_back_as_it_was():
+    metadata = {"validation_error": "bad", "src": "AssessmentAggregator"}
+    letter = {"flags": {}, "metadata": metadata, "rawEvent": "no JSON"}
+    assert letter_of(orjson.dumps(letter), "assessment-aggregator") == ("bad", b"no JSON", "")
+    letter["metadata"] = {**metadata, "cut": 6_000_000}
+    assert letter_of(orjson.dumps(letter), "assessment-aggregator").original is None
 
 
 def test_a_course_without_leaf_nodes_becomes_its_event_again():

@@ -1,0 +1,64 @@
+"""What goes to the failed topic of the assessments, with the event's id as key. spec: assessment-aggregator §6"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from transforms.dead_letter import LARGEST_DEAD_LETTER
+from transforms.decode import id_at
+
+__all__ = ["Keyed", "failed_event", "unchanged_event"]
+
+Keyed = tuple[bytes | None, bytes]
+"""A Kafka record: key and value."""
+
+SOURCE = "AssessmentAggregator"
+
+
+def failed_event(reason: str, value: bytes | None, parsed: dict[str, Any] | None = None) -> Keyed:
+    """The event with ``metadata.validation_error``, or, when there is none, the record's text in ``rawEvent``.
+
+    What would be above 5,000,000 bytes keeps the beginning of its text, and ``metadata.cut`` is the number of bytes
+    of the original.
+    """
+    metadata: dict[str, Any] = {"validation_error": reason, "src": SOURCE}
+    key = _key(parsed)
+    if parsed is not None:
+        earlier, flags = parsed.get("metadata"), parsed.get("flags")
+        marked = {
+            **parsed,
+            "flags": {} if flags is None else flags,
+            "metadata": {**earlier, **metadata} if isinstance(earlier, dict) else metadata,
+        }
+        try:
+            written = orjson.dumps(marked)
+        except TypeError:
+            # what can be read can not always be written: orjson writes fewer levels than it reads
+            written = _raw(metadata, value)
+    else:
+        written = _raw(metadata, value)
+    if len(written) > LARGEST_DEAD_LETTER:
+        original = value or b""
+        # a byte may become six when it is escaped
+        written = _raw({**metadata, "cut": len(original)}, original[: LARGEST_DEAD_LETTER // 7])
+    return key, written
+
+
+def unchanged_event(value: bytes, parsed: dict[str, Any]) -> Keyed:
+    """The event as it came, on one line."""
+    try:
+        return _key(parsed), orjson.dumps(parsed)
+    except TypeError:
+        return _key(parsed), value.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def _raw(metadata: dict[str, Any], value: bytes | None) -> bytes:
+    text = "" if value is None else value.decode("utf-8", "replace")
+    return orjson.dumps({"flags": {}, "metadata": metadata, "rawEvent": text})
+
+
+def _key(parsed: dict[str, Any] | None) -> bytes | None:
+    mid = id_at(parsed, "mid")
+    return None if mid is None else mid.encode()
