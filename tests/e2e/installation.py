@@ -6,6 +6,7 @@ test; what the jobs left is read from the servers.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -25,19 +26,19 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, N
 from cassandra.policies import ConstantReconnectionPolicy
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from pydantic.fields import FieldInfo
 
 from deploy.local import flink_jobs
 from deploy.local.stack import Stack
 from io_connectors.kafka import once_the_group_is_found
+from pipelines import jobs
+from pipelines.settings import keys
 
 PROGRESS = "activity-aggregate-updater"
 RELATIONS = "relation-cache-updater"
 CHECKER = "collection-cert-pre-processor"
 GENERATOR = "collection-certificate-generator"
 MIGRATOR = "legacy-certificate-migrator"
-
-# where upstream's names of groups do not follow the jobs' names
-GROUPS = {GENERATOR: "certificate-generator", MIGRATOR: "certificate-migrator"}
 
 RELATION_CACHE_DATABASE = 10
 UNITS_DATABASE = 5
@@ -48,42 +49,60 @@ SECONDS = 30
 HANDLED_SECONDS = 120
 
 
-class Topics(NamedTuple):
-    """The topics of the jobs."""
+# whose topics an installation has when it is not told which jobs it runs
+LEARNING_JOBS = (PROGRESS, RELATIONS, CHECKER, GENERATOR, MIGRATOR)
 
-    consumption: str
-    published: str
-    audit: str
-    certificates: str
-    failed: str
-    generate: str
-    certificates_failed: str
-    generate_failed: str
-    migrate: str
 
-    @classmethod
-    def of(cls, environment: str) -> Topics:
-        names = (
-            *("coursebatch.job.request", "content.postpublish.request", "telemetry.raw", "issue.certificate.request"),
-            *("activity.agg.failed", "generate.certificate.request", "issue.certificate.failed"),
-            *("generate.certificate.failed", "legacy.certificate.migrate"),
-        )
-        return cls(*(f"{environment}.{name}" for name in names))
+class Topics:
+    """The topics of some jobs in an environment, as the jobs' settings name them.
+
+    ``more`` are names, without the environment, of topics that a job writes to when it is told so.
+    """
+
+    def __init__(self, environment: str, jobs: Sequence[str], more: Sequence[str] = ()) -> None:
+        self._environment = environment
+        self._more = [f"{environment}.{name}" for name in more]
+        self.reads = {job: self._named(job, "kafka.input.topic") for job in jobs}
+        self.writes = {
+            job: [
+                self._named(job, key)
+                for key, field in self._keys(job).items()
+                if re.fullmatch(r"kafka\..*topic", key) and key != "kafka.input.topic" and field.default
+            ]
+            for job in jobs
+        }
 
     @property
-    def written(self) -> tuple[str, ...]:
+    def written(self) -> list[str]:
         """Those that a job writes."""
-        return tuple(topic for topic in self if topic not in (self.consumption, self.published, self.migrate))
+        return sorted({*self._more, *(topic for topics in self.writes.values() for topic in topics)})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*self.reads.values(), *self.written}))
 
     def read_by(self, job: str) -> str:
         """The topic that a job reads."""
-        return {
-            PROGRESS: self.consumption,
-            RELATIONS: self.published,
-            CHECKER: self.certificates,
-            GENERATOR: self.generate,
-            MIGRATOR: self.migrate,
-        }[job]
+        return self.reads[job]
+
+    def failed_of(self, job: str) -> str:
+        """Where a job's dead letters go."""
+        return next(topic for topic in self.writes[job] if topic.endswith(".failed"))
+
+    def group_of(self, job: str) -> str:
+        return self._named(job, "kafka.groupId")
+
+    consumption = property(lambda self: self.read_by(PROGRESS))
+    published = property(lambda self: self.read_by(RELATIONS))
+    audit = property(lambda self: f"{self._environment}.telemetry.raw")
+    certificates = property(lambda self: f"{self._environment}.issue.certificate.request")
+    generate = property(lambda self: f"{self._environment}.generate.certificate.request")
+
+    def _named(self, job: str, key: str) -> str:
+        return str(self._keys(job)[key].default).replace("{env}", self._environment)
+
+    @staticmethod
+    def _keys(job: str) -> dict[str, FieldInfo]:
+        return keys(jobs.load(job).Settings)
 
 
 class Written(NamedTuple):
@@ -140,13 +159,13 @@ class RunningJob:
 class Installation:
     """Opened by ``Installation.on``. ``settings`` are what its jobs are configured with."""
 
-    def __init__(self, stack: Stack, environment: str, directory: Path, closing: ExitStack) -> None:
+    def __init__(self, stack: Stack, environment: str, directory: Path, closing: ExitStack, topics: Topics) -> None:
         found = stack.environment()
         self.stack = stack
         self.environment = environment
         self.stack_environment = str(found["job.env"])
         self.hierarchies = f"{self.stack_environment}_hierarchy_store"
-        self.topics = Topics.of(environment)
+        self.topics = topics
         self.settings: dict[str, Any] = {
             **found,
             "job.env": environment,
@@ -176,10 +195,13 @@ class Installation:
 
     @classmethod
     @contextmanager
-    def on(cls, stack: Stack, directory: Path) -> Iterator[Installation]:
-        """A new installation on a stack; its topics are deleted in the end."""
+    def on(
+        cls, stack: Stack, directory: Path, jobs: Sequence[str] = LEARNING_JOBS, more_topics: Sequence[str] = ()
+    ) -> Iterator[Installation]:
+        """A new installation on a stack, with the topics of these jobs, which are deleted in the end."""
+        environment = f"e{uuid.uuid4().hex[:8]}"
         with ExitStack() as closing:
-            yield cls(stack, f"e{uuid.uuid4().hex[:8]}", directory, closing)
+            yield cls(stack, environment, directory, closing, Topics(environment, jobs, more_topics))
 
     def name(self, what: str) -> str:
         """An id that no other installation has."""
@@ -235,8 +257,7 @@ class Installation:
     def _offsets(self, job: str) -> list[tuple[int, int]]:
         """(committed, end) of each partition of the job's topic."""
         topic = self.topics.read_by(job)
-        group = f"{self.environment}-{GROUPS.get(job, job)}-group"
-        consumer = Consumer({"bootstrap.servers": self._brokers, "group.id": group})
+        consumer = Consumer({"bootstrap.servers": self._brokers, "group.id": self.topics.group_of(job)})
         try:
             places = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
             committed = consumer.committed(places, timeout=SECONDS)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from schemas import redis_keys
-from tests.e2e.installation import Installation, Written
+from tests.e2e.installation import PROGRESS, Installation, Written
 from transforms.consumption import Enrolment
 from transforms.dedup import checksum
 
@@ -139,6 +139,6 @@ class Learner:
         return [event for event in events if event["edata"]["userIds"] == [self.user]]
 
 
-def failed(site: Installation, written: list[Written]) -> list[dict[str, Any]]:
-    """What came onto the failed topic."""
-    return [record.event for record in written if record.topic == site.topics.failed]
+def failed(site: Installation, written: list[Written], job: str = PROGRESS) -> list[dict[str, Any]]:
+    """What came onto a job's failed topic."""
+    return [record.event for record in written if record.topic == site.topics.failed_of(job)]

@@ -8,15 +8,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import orjson
 import pytest
 
 from deploy.local.stack import Stack
 from schemas.cassandra import create_statements
-from tests.e2e import installation
-from tests.e2e.installation import Installation, RunningJob, Topics, Written
+from tests.e2e.installation import Installation, RunningJob, Written
 
 JOB = "assessment-aggregator"
 ATTEMPTS, AGGREGATES = "sunbird_courses.assessment_aggregator", "sunbird_courses.user_activity_agg"
@@ -26,25 +24,10 @@ TEN = 1_714_644_000_000  # 2024-05-02T10:00:00Z
 numbers = itertools.count()
 
 
-class AssessmentTopics(Topics):
-    """With the topics of this job in place of those of the progress job."""
-
-    @classmethod
-    def of(cls, environment: str) -> Topics:
-        assess = f"{environment}.telemetry.assess"
-        return super().of(environment)._replace(consumption=assess, failed=f"{assess}.failed")
-
-    def read_by(self, job: str) -> str:
-        return self.consumption
-
-
 @pytest.fixture(scope="module")
 def site(flink_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation with a course of the contents A, B, C, D, as Redis and the content service know them."""
-    with (
-        mock.patch.object(installation, "Topics", AssessmentTopics),
-        Installation.on(flink_stack, tmp_path_factory.mktemp("site")) as site,
-    ):
+    with Installation.on(flink_stack, tmp_path_factory.mktemp("site"), [JOB]) as site:
         course = site.name("course")
         site.relation_cache.sadd(f"{course}:{course}:leafnodes", *(site.name(content) for content in "ABCD"))
         site.units.set(site.name("A"), '{"name":"A","total_questions":2}')
@@ -113,7 +96,7 @@ def handle(site: Installation, *events: Any) -> list[Written]:
     """Send events, in order, wait until they are handled; what was written."""
     site.written()
     values = [one if isinstance(one, bytes) else orjson.dumps(one) for one in events]
-    site.send(site.topics.consumption, *values, key=b"one")
+    site.send(site.topics.read_by(JOB), *values, key=b"one")
     site.handled(JOB)
     return site.written()
 
@@ -243,7 +226,7 @@ def test_what_can_not_be_scored_goes_to_the_failed_topic(site: Installation, job
     ]
     written = handle(site, *unchanged, b'{"courseId":', *bad, b"null", b"", *good)
     assert [(row["attempt_id"], len(row["question"])) for row in learner.attempts] == [("a", 2), ("b", 3), ("c", 3)]
-    failed = [found for found in written if found.topic == site.topics.failed]
+    failed = [found for found in written if found.topic == site.topics.failed_of(JOB)]
     assert [found.event for found in failed if "metadata" not in found.event] == unchanged
     assert sorted(found.key or b"" for found in failed) == [b""] * 7 + [b"LP.1", b"LP.2"]
     reasons = sorted(found.event["metadata"]["validation_error"] for found in failed if "metadata" in found.event)

@@ -193,8 +193,8 @@ def test_what_can_not_be_handled_is_a_dead_letter(site: Installation, jobs: tupl
     site.stub("faults", [{"path": f"/registry-service/api/v1/{ENTITY}", "method": "POST", "status": 400, "times": 1}])
     handle(site, refused.request())
     letters = [found for found in site.written() if found.topic.endswith(".failed")]
-    of_checker = [found.event for found in letters if found.topic == site.topics.certificates_failed]
-    of_generator = [found.event for found in letters if found.topic == site.topics.generate_failed]
+    of_checker = [found.event for found in letters if found.topic == site.topics.failed_of(CHECKER)]
+    of_generator = [found.event for found in letters if found.topic == site.topics.failed_of(GENERATOR)]
     assert [letter.get("rawEvent") for letter in of_checker].count('{"edata":') == 1
     assert sorted(letter["failInfo"]["error"] for letter in of_checker if "edata" in letter) == sorted(
         f"user {user} template bad: criteria of the template is not JSON"

@@ -7,45 +7,21 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
-from unittest import mock
 
 import orjson
 import pytest
 
 from deploy.local.stack import Stack
-from tests.e2e import installation
-from tests.e2e.installation import Installation, RunningJob, Topics, Written
+from tests.e2e.installation import Installation, RunningJob, Written
 from tests.e2e.learner import AGGREGATES, BATCH, CONSUMPTION, ENROLMENTS, Learner, failed
 
 RECONCILIATION, MERGE = "enrolment-reconciliation", "merge-user-courses"
 INVALID = "ERR_MERGE_USER_COURSES_SAMZA"
 
 
-class EnrolmentTopics(Topics):
-    """With the topics of these jobs in place of those of others."""
-
-    @classmethod
-    def of(cls, environment: str) -> Topics:
-        names = {
-            "consumption": "batch.enrolment.sync.request",
-            "failed": "enrolment.reconciliation.failed",
-            "migrate": "lms.user.account.merge",
-            "generate": "coursebatch.job.request",
-            "generate_failed": "learning.events.failed",
-        }
-        return super().of(environment)._replace(**{place: f"{environment}.{name}" for place, name in names.items()})
-
-    def read_by(self, job: str) -> str:
-        return self.migrate if job == MERGE else self.consumption
-
-
 @pytest.fixture(scope="module")
 def site(flink_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with (
-        mock.patch.object(installation, "Topics", EnrolmentTopics),
-        mock.patch.dict(installation.GROUPS, {MERGE: "merge-courses"}),
-        Installation.on(flink_stack, tmp_path_factory.mktemp("site")) as site,
-    ):
+    with Installation.on(flink_stack, tmp_path_factory.mktemp("site"), [RECONCILIATION, MERGE]) as site:
         yield site
 
 
@@ -154,7 +130,7 @@ def test_courses_without_leaf_nodes_and_bad_input_stop_nothing(site: Installatio
         sync(retired),
         sync(good),
     )
-    letters = failed(site, written)
+    letters = failed(site, written, RECONCILIATION)
     assert Counter(letter.get("courseId") for letter in letters) == {retired.course: 2, live.course: 1, None: 3}
     described = {"contentId": "a", "status": 2, "completedCount": 1, "viewCount": 1}
     of_live = next(letter for letter in letters if letter.get("courseId") == live.course)
@@ -231,7 +207,8 @@ def _value(value: Any) -> Any:
 
 def synced(site: Installation, written: list[Written], account: Account) -> list[str]:
     """The batches of the account's sync events."""
-    events = [record.event["edata"] for record in written if record.topic == site.topics.generate]
+    topic = f"{site.environment}.coursebatch.job.request"
+    events = [record.event["edata"] for record in written if record.topic == topic]
     return [edata["batchId"] for edata in events if edata["userId"] == account.id]
 
 
@@ -331,7 +308,7 @@ def test_invalid_events_and_a_chain_of_merges(
     nobody = site.name("nobody")
     invalid = [merge(target.id, target.id), merge("", target.id), b'{"eid":"BE_JOB_REQUEST"}']
     written = handle(site, MERGE, *invalid, b"{{", merge(nobody, site.name("nobody-else")), merge(source.id, target.id))
-    letters = [record.event for record in written if record.topic == site.topics.generate_failed]
+    letters = [record.event for record in written if record.topic == site.topics.failed_of(MERGE)]
     errors = [(letter["jobName"], letter["failInfo"]["errorCode"]) for letter in letters]
     assert errors == [("MergeUserCourses", "DATA_ERROR")] * 4
     assert sorted(letter["failInfo"]["error"] == INVALID for letter in letters) == [False, True, True, True]

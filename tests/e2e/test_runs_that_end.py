@@ -56,7 +56,7 @@ class TestFromAFile:
         assert [
             (audit["object"]["id"], audit["edata"]["type"]) for audit in audits if audit["actor"]["id"] == learner.user
         ] == [(content, kind) for content in "abcd" for kind in ("start", "complete")]
-        [letter] = lines(output / f"{site.topics.failed}.jsonl")
+        [letter] = lines(output / f"{site.topics.failed_of(PROGRESS)}.jsonl")
         assert letter["rawEvent"] == "not json"
         counted = json.loads(metrics.read_text())
         assert set(counted) <= set(COUNTERS[PROGRESS])
@@ -126,7 +126,7 @@ def test_until_end(site: Installation, nobody: str, tmp_path: Path) -> None:
     assert {record.key for record in written} == {None}
     assert [len(learner.certificate_requests(written)) for learner in learners] == [1] * 6
     # the run that failed had written some dead letters before
-    assert sum(record.topic == site.topics.failed for record in written) >= 6 + 4
+    assert sum(record.topic == site.topics.failed_of(PROGRESS) for record in written) >= 6 + 4
     counted = json.loads(metrics.read_text())
     assert (counted["total-events-count"], counted["skipped-events-count"]) == (sent, 10_500)
     assert (counted["failed-events-count"], counted["enrolment-complete-count"]) == (6 + 4, 6)

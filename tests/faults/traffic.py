@@ -187,7 +187,7 @@ def _judge_events(traffic: Traffic, found: Judgement, written: list[Written], fa
     came: Counter[tuple[str, ...]] = Counter()
     recovered = []
     for record in written:
-        if record.topic == traffic.site.topics.failed:
+        if record.topic == traffic.site.topics.failed_of(PROGRESS):
             found.dead_letters += 1
             continue
         event = record.event
