@@ -253,7 +253,56 @@ def package(
     _warn(loaded, job)
     _make(out.parent)
     runtime = importlib.import_module("pipelines.runtime")
-    raise typer.Exit(runtime.package(module, loaded, out, list(options)))
+    group = importlib.import_module("pipelines.groups").Group.of_one(module, loaded)
+    raise typer.Exit(runtime.package(group, out, list(options)))
+
+
+_GroupFile = Annotated[
+    Path, typer.Argument(metavar="GROUP.yaml", help="`group: NAME`, and `jobs:` with the files of each job.")
+]
+
+
+@app.command("run-group")
+def run_group(group: _GroupFile, set_: _Set = None, beam_options: _BeamOptions = None) -> None:
+    """Run several light jobs as one job on Flink: they share a JVM, the workers and the checkpoints.
+
+    \b
+    accounts.yaml, paths as seen from it:
+      group: accounts
+      jobs:
+        ml-user-delete: [site.yaml]
+        user-deletion-cleanup: [site.yaml, deletion.conf]
+    \b
+      sunbird-pipelines run-group accounts.yaml
+      sunbird-pipelines run-group accounts.yaml --set flink.master=flink:8081 -- --parallelism=2
+    """
+    options = _checked(beam_options)
+    loaded = _load_group(group, set_)
+    runtime = importlib.import_module("pipelines.runtime")
+    raise typer.Exit(runtime.run_on_flink(loaded, list(options)))
+
+
+@app.command("package-group")
+def package_group(
+    group: _GroupFile,
+    out: Annotated[Path, typer.Option("--out", metavar="GROUP.jar", help="Where the jar is written.")],
+    set_: _Set = None,
+    beam_options: _BeamOptions = None,
+) -> None:
+    """Make the self-contained job jar of a group. The configuration of all its jobs goes into it."""
+    options = _checked(beam_options)
+    loaded = _load_group(group, set_)
+    _make(out.parent)
+    runtime = importlib.import_module("pipelines.runtime")
+    raise typer.Exit(runtime.package(loaded, out, list(options)))
+
+
+def _load_group(file: Path, overrides: list[str] | None) -> Any:
+    group = importlib.import_module("pipelines.groups").load_group(file, overrides or [], os.environ)
+    _log_to_standard_error()
+    for member in group.members:
+        _warn(member.loaded, member.job.NAME)
+    return group
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import (
@@ -22,6 +23,7 @@ from apache_beam.runners.runner import PipelineState
 
 from pipelines import flink
 from pipelines.channels import FileSink, FileSource, KafkaSink, KafkaSource, NoSink, Sink, Source
+from pipelines.groups import Group, beam_options_of
 from pipelines.settings import Loaded, UsageError
 from transforms.counters import counted_in_this_process, forget_counts
 from transforms.dead_letter import FAILED
@@ -48,13 +50,32 @@ class FailureWithoutSink(ValueError):
     """A job leaves a failure output unread, so its dead letters would be lost."""
 
 
-def assemble(pipeline: beam.Pipeline, job: ModuleType, loaded_settings: object, source: Source, sink: Sink) -> None:
-    """Put a job between its source and sinks. Raises FailureWithoutSink."""
-    records = source.read(pipeline)
-    outputs = job.build(records, loaded_settings, job.stores(loaded_settings))
+def assemble(
+    pipeline: beam.Pipeline, job: ModuleType, settings: object, source: Source, sink: Sink, under: str | None = None
+) -> None:
+    """Put a job between its source and sinks, ``under`` a name where there are others. Raises FailureWithoutSink."""
+    if under:
+        _ = pipeline | under >> _Among(job, settings, source, sink)
+    else:
+        _connect(pipeline, job, settings, source, sink)
+    refuse_failures_without_sink(pipeline)
+
+
+def _connect(begin: Any, job: ModuleType, settings: object, source: Source, sink: Sink) -> None:
+    outputs = job.build(source.read(begin), settings, job.stores(settings))
     for topic, written in outputs.items():
         sink.write(topic, written)
-    refuse_failures_without_sink(pipeline)
+
+
+class _Among(beam.PTransform[Any, None]):
+    """A job with its source and sinks as one of a pipeline's steps."""
+
+    def __init__(self, *what: Any) -> None:
+        super().__init__()
+        self._what = what
+
+    def expand(self, begin: Any) -> None:
+        _connect(begin, *self._what)
 
 
 def refuse_failures_without_sink(pipeline: beam.Pipeline) -> None:
@@ -90,13 +111,13 @@ def run(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
         from pipelines.until_end import run_until_end  # noqa: PLC0415 - needs a Kafka client that no other run needs
 
         return run_until_end(job, loaded, request)
-    return _run_on_flink(job, loaded, request)
+    return run_on_flink(Group.of_one(job, loaded), list(request.beam_options))
 
 
-def package(job: ModuleType, loaded: Loaded, out: Path, beam_options: list[str]) -> int:
-    """Write the self-contained jar of a job, which any Flink cluster runs by itself."""
+def package(group: Group, out: Path, beam_options: list[str]) -> int:
+    """Write the self-contained jar of a job or a group of them, which any Flink cluster runs by itself."""
     options = [*beam_options, f"--output_executable_path={out.resolve()}", "--flink_master=[auto]"]
-    code = _run_on_flink(job, loaded, RunRequest(beam_options=tuple(options)))
+    code = run_on_flink(group, options)
     if code == 0:
         _log.info("Written: %s", out)
     return code
@@ -146,29 +167,31 @@ def reported_counts(job_name: str, metrics: Path | None) -> Iterator[None]:
             metrics.write_text(json.dumps(counted) + "\n", encoding="utf-8")
 
 
-def _run_on_flink(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
+def run_on_flink(group: Group, beam_options: list[str]) -> int:
+    """Submit a group's jobs to Flink as one, or write their jar: 0, or 1 when it failed. Raises UsageError."""
     from deploy.local.jar import job_server_jar  # noqa: PLC0415 - a run from a file needs no jar
 
-    settings = loaded.settings
-    given = list(request.beam_options)
-    wanted = {**job.beam_options(settings), **loaded.beam_options}
-    arguments = flink.options(job.NAME, wanted, given, None)
+    wanted = beam_options_of(group.members, beam_options)
+    arguments = flink.options(group.name, wanted, beam_options, None)
     if str(PipelineOptions(arguments).view_as(StandardOptions).runner).endswith("DirectRunner"):
         raise UsageError("DirectRunner reads Kafka to its end only: add --until-end, or read a file with --input FILE")
     jar = job_server_jar()
-    options = PipelineOptions(flink.options(job.NAME, wanted, given, jar))
-    _log.info("Assembling %s; Beam's Java service needs some seconds", job.NAME)
+    options = PipelineOptions(flink.options(group.name, wanted, beam_options, jar))
+    _log.info("Assembling %s; Beam's Java service needs some seconds", group.name)
     with flink.expansion_service(jar, in_flink=True) as expansion:
         pipeline = beam.Pipeline(options=options)
-        source = KafkaSource(
-            settings.kafka_broker_servers,
-            settings.kafka_group_id,
-            settings.kafka_input_topic,
-            expansion,
-            settings.kafka_auto_offset_reset,
-        )
-        sink = KafkaSink(settings.kafka_broker_servers, expansion, LARGEST_KAFKA_REQUEST)
-        assemble(pipeline, job, settings, source, sink)
+        for member in group.members:
+            settings = member.loaded.settings
+            source = KafkaSource(
+                settings.kafka_broker_servers,
+                settings.kafka_group_id,
+                settings.kafka_input_topic,
+                expansion,
+                settings.kafka_auto_offset_reset,
+            )
+            sink = KafkaSink(settings.kafka_broker_servers, expansion, LARGEST_KAFKA_REQUEST)
+            under = member.job.NAME if group.names_steps else None
+            assemble(pipeline, member.job, settings, source, sink, under)
         try:
             result = pipeline.run()
         except (OSError, RuntimeError) as error:
@@ -176,7 +199,7 @@ def _run_on_flink(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
             _log.error("Flink at %s did not take the job: %s", master, _cause(error))
             return 1
     if not options.view_as(PortableOptions).output_executable_path:
-        _log.info("%s runs on Flink. It stays there when this command ends; cancel it on Flink's page", job.NAME)
+        _log.info("%s runs on Flink. It stays there when this command ends; cancel it on Flink's page", group.name)
     try:
         return 0 if result.wait_until_finish() == PipelineState.DONE else 1
     except RuntimeError as error:
