@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults bench demo clean
+.PHONY: help setup lint test faults bench demo docs clean
 
 BIN := .venv/bin
 # what the targets bench and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -28,6 +28,9 @@ bench: setup ## Speed and memory of a job on the local stack
 
 demo: setup ## A learner's journey on the local stack
 	$(BIN)/sunbird-pipelines demo $(ARGUMENTS)
+
+docs: setup ## The documents as pages, into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## End the local stack, and delete its data and what builds and tests left; .venv stays
 	@if [ -d .stack ]; then for state in .stack/stack.json .stack/*/stack.json; do if [ -f "$$state" ]; then \

