@@ -254,8 +254,10 @@ def test_config_resolved_keeps_each_value_on_its_line(runtime: Runtime) -> None:
 def test_package_hands_over_the_jar_and_the_options(runtime: Runtime, tmp_path: Path) -> None:
     jar = tmp_path / "made" / "job.jar"
     assert call("package", JOB, "--out", jar, "--set", "redis.port=7", "--", "--parallelism=2").exit_code == 0
-    [(job, loaded, out, options)] = runtime.asked
-    assert (job.NAME, loaded.settings.redis_port, out, options) == (JOB, 7, jar, ["--parallelism=2"])
+    [(group, out, options)] = runtime.asked
+    [member] = group.members
+    assert (member.job.NAME, group.name, group.names_steps) == (JOB, JOB, False)
+    assert (member.loaded.settings.redis_port, out, options) == (7, jar, ["--parallelism=2"])
     assert jar.parent.is_dir()
 
 
