@@ -26,13 +26,14 @@ _TRIES_AGAIN = 2
 
 @dataclass(frozen=True)
 class MemoryHttp:
-    """The recipe of the client of that name, in place of ``Http``."""
+    """The recipe of the client of that name, in place of ``Http``; a repeatable call is tried again so many times."""
 
     name: str
+    tries_again: int = _TRIES_AGAIN
 
     def open(self) -> MemoryHttpCalls:
-        """The client of this name."""
-        return one_per_process(self, MemoryHttpCalls)
+        """The client of this recipe."""
+        return one_per_process(self, lambda: MemoryHttpCalls(self.tries_again))
 
     def serve(self, handler: Handler) -> MemoryHttpCalls:
         """Let this function answer; the client, to ask what was called."""
@@ -61,14 +62,15 @@ class _Fault:
 
 
 class MemoryHttpCalls(Calls):
-    """The client; without a handler nobody is there. A repeatable call is tried three times, without pauses.
+    """The client; without a handler nobody is there. A repeatable call is tried three times, if not told otherwise,
+    without pauses.
 
     ``calls`` are all tries since the last ``clear``, those that got no answer among them; ``in_flight`` is how many
     wait for the handler now, ``most_in_flight`` how many did at most.
     """
 
-    def __init__(self) -> None:
-        super().__init__((0.0,) * _TRIES_AGAIN)
+    def __init__(self, tries_again: int = _TRIES_AGAIN) -> None:
+        super().__init__((0.0,) * tries_again)
         self.handler: Handler | None = None
         self.calls: list[MemoryCall] = []
         self.in_flight = 0

@@ -22,17 +22,25 @@ class ServiceCalls:
     """Calls of one service, in JSON. ``setting`` is the configuration key of ``base_path``, for messages.
 
     Every method raises Unsendable when there is no usable base path, and StoreUnavailable when the service does not
-    answer or answers "later" (408, 429, 502, 503, 504), after the retries of what may be repeated.
+    answer or answers with one of the statuses ``later``, after the retries of what may be repeated.
     """
 
     def __init__(
-        self, name: str, setting: str, base_path: str | None, calls: Calls, headers: Mapping[str, str] | None = None
+        self,
+        name: str,
+        setting: str,
+        base_path: str | None,
+        calls: Calls,
+        headers: Mapping[str, str] | None = None,
+        *,
+        later: frozenset[int] = LATER,
     ) -> None:
         self._name = name
         self._setting = setting
         self._base_path = base_path.rstrip("/") if base_path else None
         self._calls = calls
         self._headers = {"Content-Type": "application/json", **(headers or {})}
+        self._later = later
 
     def get(self, path: str) -> HttpResult:
         """GET, tried again. The answer is one to keep to."""
@@ -45,6 +53,13 @@ class ServiceCalls:
     def ask(self, path: str, body: Mapping[str, Any]) -> HttpResult:
         """POST what changes nothing, tried again. The answer is one to keep to."""
         return self._final(self._call("POST", path, body, repeatable=True))
+
+    def patch(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], *, final: frozenset[int] = frozenset()
+    ) -> HttpResult:
+        """PATCH that sets values, tried again. The answer is one to keep to, as are the statuses ``final``."""
+        later = self._later - final
+        return self._final(self._call("PATCH", path, body, headers, repeatable=True, later=later), later)
 
     def post(self, path: str, body: Mapping[str, Any]) -> HttpResult:
         """POST once. The answer is one to keep to."""
@@ -76,19 +91,28 @@ class ServiceCalls:
         except orjson.JSONDecodeError:
             raise self.refused(result, "with what is not JSON") from None
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None, *, repeatable: bool) -> HttpResult:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        repeatable: bool,
+        later: frozenset[int] | None = None,
+    ) -> HttpResult:
         return self._calls.call(
             method,
             self._url(path),
             repeatable=repeatable,
-            again=LATER,
+            again=self._later if later is None else later,
             limit=ANSWER_LIMIT,
             data=None if body is None else self._json(body),
-            headers=self._headers,
+            headers={**self._headers, **(headers or {})},
         )
 
-    def _final(self, result: HttpResult) -> HttpResult:
-        if result.status in LATER:
+    def _final(self, result: HttpResult, later: frozenset[int] | None = None) -> HttpResult:
+        if result.status in (self._later if later is None else later):
             raise StoreUnavailable(f"the {self._name} ({self._setting}) answers {result.status}")
         return result
 

@@ -11,22 +11,26 @@ from pipelines.settings import UsageError
 JOBS: dict[str, str] = {
     "activity-aggregate-updater": "pipelines.activity_aggregate_updater",
     "assessment-aggregator": "pipelines.assessment_aggregator",
+    "cokreat-user-delete": "pipelines.cokreat_user_delete",
     "collection-cert-pre-processor": "pipelines.collection_cert_pre_processor",
     "collection-certificate-generator": "pipelines.collection_certificate_generator",
     "enrolment-reconciliation": "pipelines.enrolment_reconciliation",
     "legacy-certificate-migrator": "pipelines.legacy_certificate_migrator",
     "merge-user-courses": "pipelines.merge_user_courses",
+    "metrics-data-transformer": "pipelines.metrics_data_transformer",
     "relation-cache-updater": "pipelines.relation_cache_updater",
 }
 
 SUMMARIES: dict[str, str] = {
     "activity-aggregate-updater": "consumed contents to progress of course and units, completion, certificate requests",
     "assessment-aggregator": "answers to scored attempts, best scores of each assessment, certificate requests",
+    "cokreat-user-delete": "deleted users to the coKreat portal, which forgets them too",
     "collection-cert-pre-processor": "who gets a certificate: criteria of enrolment, score and user, generate events",
     "collection-certificate-generator": "issues certificates, with Sunbird RC or as files, and tells the learners",
     "enrolment-reconciliation": "counts a learner's progress in a course again, from what the tables hold",
     "legacy-certificate-migrator": "certificates of the time before Sunbird RC into RC, stage by stage",
     "merge-user-courses": "one account's consumption, aggregates and enrolments to another, of the same person",
+    "metrics-data-transformer": "ratings and plays of imported contents to their originals in the sourcing repository",
     "relation-cache-updater": "published courses to leaf nodes, optional nodes and ancestors in Redis",
 }
 

@@ -122,6 +122,23 @@ class KafkaSettings(JobSettings):
     )
 
 
+class OptionalFailedTopicSettings(KafkaSettings):
+    """Of a job that knew no dead letters upstream: they are written where a topic is named."""
+
+    failed_topic: str | None = key(
+        "kafka.failed.topic", None, "dead letters; not set: they are logged and counted", min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _failed_apart(self) -> OptionalFailedTopicSettings:
+        if self.failed_topic == self.kafka_input_topic:
+            raise ValueError(
+                "kafka.failed.topic: is the topic that the job reads (kafka.input.topic), so what fails would come "
+                "back for ever. Name another one, or leave it out."
+            )
+        return self
+
+
 class CassandraSettings(JobSettings):
     """The Cassandra cluster of the LMS."""
 
@@ -230,9 +247,10 @@ NOT_USED_HERE: tuple[tuple[str, str], ...] = (
         r"(redis|redis-meta|dp-redis|dedup-redis)\.(host|port|password|tls|database\..+)"
         r"|(lms|ml)-cassandra\.(host|port|isMultiDCEnabled|keyspace|username|password|tls|datacenter)"
         r"|ml-mongo\.(host|port|database)|neo4j\.(routePath|graph)|es\.basePath"
-        r"|schema\.(basePath|supportedVersion)(\..+)?|service\.\w+\.(basePath|entity|rcApiKey)"
+        r"|schema\.(basePath|supportedVersion)(\..+)?|service\.[\w.]+\.(basePath|entity|rcApiKey)"
         r"|media_download_duration|sunbird_instance_name|kafka\.(broker-servers|groupId|input\.topic)"
-        r"|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api",
+        r"|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api|program-service-baseUrl"
+        r"|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time",
         "this job does not need it",
     ),
 )

@@ -33,6 +33,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "db-score-update-count",
         "cert-issue-events-count",
     ),
+    "cokreat-user-delete": (
+        "total-events-count",
+        "success-events-count",
+        "skipped-events-count",
+        "failed-events-count",
+    ),
     "collection-cert-pre-processor": (
         "total-events-count",
         "success-events-count",
@@ -80,6 +86,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "skipped-event-count",
         "failed-events-count",
         "db-update-user-course-batch",
+    ),
+    "metrics-data-transformer": (
+        "total-events-count",
+        "success-events-count",
+        "skipped-events-count",
+        "failed-events-count",
     ),
     "relation-cache-updater": (
         "total-events-count",

@@ -12,7 +12,7 @@ No message of theirs holds personal data, a key or an answer's body.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from transforms.stores import StoreUnavailable
 
@@ -20,10 +20,13 @@ __all__ = [
     "CertificateRegistry",
     "ContentReads",
     "Contents",
+    "Contributors",
     "Credentials",
     "Documents",
+    "ImportedContents",
     "Objects",
     "OutcomeUnknown",
+    "ServiceAnswer",
     "ServiceRefused",
     "Signing",
     "Templates",
@@ -148,6 +151,36 @@ class Objects(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing to do when there is none. Raises StoreUnavailable."""
+        ...
+
+
+class ServiceAnswer(NamedTuple):
+    """What a service answered: the status, and the JSON object of the body, empty when it is none."""
+
+    status: int
+    body: Mapping[str, Any]
+
+
+class Contributors(Protocol):
+    """The contribution service of coKreat (spec: cokreat-user-delete §3)."""
+
+    def delete_user(self, user_id: str) -> ServiceAnswer:
+        """What it answers to the deletion of a user; a 5xx is asked again, and the last one is given.
+
+        Raises ServiceRefused for an id that can not be sent, StoreUnavailable when no answer came.
+        """
+        ...
+
+
+class ImportedContents(Protocol):
+    """A repository of contents (spec: metrics-data-transformer §3). 5xx and 429 are asked again, within bounds."""
+
+    def read(self, content_id: str) -> dict[str, Any]:
+        """``result.content``, empty when there is none (404 too). Raises ServiceRefused, StoreUnavailable."""
+        ...
+
+    def update(self, content_id: str, channel: str, values: Mapping[str, Any]) -> bool:
+        """Set members of a content; False when the answer is one that is not minded. Raises as ``read``."""
         ...
 
 

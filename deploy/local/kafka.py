@@ -30,6 +30,7 @@ TOPICS = (
     "issue.certificate.failed",
     "issue.certificate.request",
     "learning.events.failed",
+    "learning.graph.events",
     "legacy.certificate.migrate",
     "lms.notification",
     "lms.user.account.merge",

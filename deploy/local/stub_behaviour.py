@@ -6,8 +6,11 @@ PUT    /stub/collections/NAME   {"status": "Live"}; null makes the collection un
 PUT    /stub/contents/NAME      the content's members
 PUT    /stub/users/NAME         the user's members, or "blocked"
 PUT    /stub/templates/NAME     the text of /templates/NAME.svg
+PUT    /stub/contributors/NAME  what coKreat's portal knows of a user, or "admin", who may not be deleted
+PUT    /stub/sourcing_contents/NAME  the members of a content of coKreat's sourcing repository
        (null removes; a PUT without NAME takes an object with many of them at once; GET without NAME gives all)
-GET    /stub/notifications      what was sent (the ``request`` of each), oldest first; also /stub/feeds
+GET    /stub/notifications      what was sent (the ``request`` of each), oldest first; also /stub/feeds, and
+                                /stub/content_updates (of sourcing contents)
 GET    /stub/credentials        RC's records by osid; /stub/registry: the certificate registry's by id
 DELETE /stub/KIND               forgets all of the kind, for each of the kinds above
 PUT    /stub/settings           any of {"rc_key": "…", "rc_unique": true (RC refuses duplicates), "delay_ms": 50 (for
@@ -58,9 +61,12 @@ STATES = {
     "feeds": "feeds",
     "credentials": "credentials",
     "registry": "registry",
+    "contributors": "contributors",
+    "sourcing_contents": "sourcing_contents",
+    "content_updates": "content_updates",
 }
 SETTINGS = ("rc_key", "rc_unique", "search_form", "public_keys")
-SETTABLE = ("collections", "contents", "users", "templates")
+SETTABLE = ("collections", "contents", "users", "templates", "contributors", "sourcing_contents")
 BODIES = {"error": '{"responseCode":"SERVER_ERROR"}', "html": "<html><body>hello</body></html>", "empty": ""}
 WRONG = '{"result":["wrong"],"signatureValue":7,"data":"wrong"}'
 

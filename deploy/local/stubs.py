@@ -41,4 +41,6 @@ class Stubs(Service):
             # CLOUD_BASE_PATH/NAME.svg is one of the stubs' templates
             "cloud_storage_base_url": address,
             "content_cloud_storage_container": "templates",
+            "program-service-baseUrl": address,
+            "service.sourcing.content.basePath": f"{address}/sourcing",
         }

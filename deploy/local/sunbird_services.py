@@ -16,8 +16,13 @@ POST   /sign/ID                                     the encryption service: RSA,
 GET    /keys/ID                                     the public key, PEM
 POST   /verify                                      whether a signature fits
 GET    /templates/NAME.svg                          an SVG template; NAME may have slashes
+DELETE /program/v1/user/ID                          coKreat's contribution service: forgets one of its contributors; for
+                                                    an "admin" it always answers 500
+GET    /sourcing/content/v3/read/ID                 the content service of coKreat's sourcing repository
+PATCH  /sourcing/content/v4/system/update/ID        sets members of one of its contents, and keeps what was set
 
-spec: collection-cert-pre-processor §3.5-§3.7; collection-certificate-generator §3.4, §3.5.3, §3.5.7, §3.7, §3.9-§3.11
+spec: collection-cert-pre-processor §3.5-§3.7; collection-certificate-generator §3.4, §3.5.3, §3.5.7, §3.7, §3.9-§3.11;
+cokreat-user-delete §3; metrics-data-transformer §3
 """
 
 import re
@@ -66,6 +71,11 @@ class SunbirdServices:
     registry: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Certificate -> the request that added it, its document without ``printUri``."""
     print_uris: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    contributors: dict[str, dict[str, Any] | str] = field(default_factory=dict)
+    """User -> what coKreat's portal knows of it, or ``"admin"``, who may not be deleted."""
+    sourcing_contents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    content_updates: list[dict[str, Any]] = field(default_factory=list)
+    """The updates of sourcing contents: ``identifier``, ``channel``, ``content``, oldest first."""
     rc_key: str | None = "stub-rc-key"
     """What RC wants as ``Authorization``; empty or None: anything."""
     rc_unique: bool = False
@@ -94,6 +104,9 @@ class SunbirdServices:
                 ("GET", r"/keys/([^/]+)", self._public_key),
                 ("POST", r"/verify", self._verify),
                 ("GET", r"/templates/(.+)\.svg", self._template),
+                ("DELETE", r"/program/v1/user/([^/]+)", self._delete_contributor),
+                ("GET", r"/sourcing/content/v3/read/([^/]+)", self._sourcing_content),
+                ("PATCH", r"/sourcing/content/v4/system/update/([^/]+)", self._update_content),
             )
         ]
 
@@ -111,7 +124,7 @@ class SunbirdServices:
         if path.startswith(RC) and self.rc_key and _header(headers, "authorization") != self.rc_key:
             return _error(401, "UNAUTHORIZED")
         names = [unquote(name) for name in found.groups()]
-        if method != "POST":
+        if method not in ("POST", "PATCH"):
             return route(*names, parts.query)
         try:
             request = orjson.loads(body)
@@ -119,6 +132,8 @@ class SunbirdServices:
             request = None
         if not isinstance(request, dict):
             return _error(400, "CLIENT_ERROR")
+        if method == "PATCH":
+            return route(*names, request, _header(headers, "x-channel-id"))
         return route(*names, request)
 
     # --- search, contents, users
@@ -139,7 +154,13 @@ class SunbirdServices:
         return _ok("api.search-service.search", result)
 
     def _content(self, content_id: str, query: str) -> Answer:
-        content = self.contents.get(content_id)
+        return self._read_content(self.contents.get(content_id), content_id, query)
+
+    def _sourcing_content(self, content_id: str, query: str) -> Answer:
+        return self._read_content(self.sourcing_contents.get(content_id), content_id, query)
+
+    @staticmethod
+    def _read_content(content: dict[str, Any] | None, content_id: str, query: str) -> Answer:
         if content is None:
             return _error(404, "RESOURCE_NOT_FOUND")
         content = {"identifier": content_id, **content}
@@ -267,6 +288,30 @@ class SunbirdServices:
         if text is None:
             return _error(404, "RESOURCE_NOT_FOUND")
         return Answer(200, text, "image/svg+xml")
+
+    # --- coKreat
+
+    def _delete_contributor(self, user_id: str, query: str) -> Answer:
+        with self.lock:
+            known = self.contributors.get(user_id)
+            if known == "admin":
+                return _error(500, "SERVER_ERROR", "ERR_USER_DELETE")
+            if known is None:
+                found = {"response": "User not found in Sunbird"}
+                return _json(404, {"params": {"status": "failed"}, "responseCode": "CLIENT_ERROR", "result": found})
+            del self.contributors[user_id]
+        return _ok("api.user.delete", {"response": "SUCCESS"})
+
+    def _update_content(self, content_id: str, body: dict[str, Any], channel: str | None) -> Answer:
+        values = _object(_object(body.get("request")).get("content"))
+        with self.lock:
+            if content_id not in self.sourcing_contents:
+                return _error(404, "RESOURCE_NOT_FOUND")
+            if not values:
+                return _error(400, "CLIENT_ERROR")
+            self.sourcing_contents[content_id] |= values
+            self.content_updates.append({"identifier": content_id, "channel": channel, "content": values})
+        return _ok("api.content.system.update", {"identifier": content_id})
 
 
 def _same_certificate(record: dict[str, Any], other: dict[str, Any]) -> bool:

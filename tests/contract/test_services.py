@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from deploy.local.processes import free_port
 from deploy.local.signatures import canonical
 from deploy.local.stub_behaviour import BODIES, WRONG, StubServices
+from io_connectors.cokreat_services import ContentRepository, ContributionService
 from io_connectors.http import Calls, Http
 from io_connectors.memory_http import MemoryHttp
 from io_connectors.services import (
@@ -533,6 +534,148 @@ def test_a_template_in_a_folder(sunbird):
     sunbird.put(f"templates/{quote('content/do_1/artifact/blue', safe='')}", SVG)
     templates = sunbird.clients().templates
     assert templates.fetch(f"{sunbird.base}/templates/content/do_1/artifact/blue.svg") == SVG
+
+
+# --- coKreat's services
+
+
+def contributors(sunbird: Sunbird, is_there: bool = True) -> Any:
+    there = sunbird.clients(is_there)
+    return ContributionService(str(there.base), sunbird.http if is_there else sunbird.nowhere).open()
+
+
+def repository(sunbird: Sunbird, left_alone: frozenset[str] = frozenset(), is_there: bool = True) -> Any:
+    base = f"{sunbird.clients(is_there).base}/sourcing/"
+    http = sunbird.http if is_there else sunbird.nowhere
+    return ContentRepository("sourcing", "service.sourcing", base, left_alone=left_alone, http=http).open()
+
+
+REPOSITORY_METHODS: dict[str, Callable[[Any], Any]] = {
+    "read": lambda repository: repository.read("o_1"),
+    "update": lambda repository: repository.update("o_1", "channel-1", {"me_averageRating": 4.25}),
+}
+every_repository_method = pytest.mark.parametrize("name", REPOSITORY_METHODS)
+
+
+def test_a_contributor_is_deleted(sunbird):
+    """spec: cokreat-user-delete §3"""
+    sunbird.put("contributors", {"learner-1": {"name": "x"}, "learner-2": {}, "admin-1": "admin"})
+    client = contributors(sunbird)
+    deleted, again, admin = (client.delete_user(user) for user in ("learner-1", "learner-1", "admin-1"))
+    assert (deleted.status, deleted.body["responseCode"]) == (200, "OK")
+    assert (again.status, again.body["result"]["response"]) == (404, "User not found in Sunbird")
+    assert admin.status == 500
+    assert list(sunbird.get("contributors")) == ["learner-2", "admin-1"]
+    assert [call["path"] for call in sunbird.get("calls")] == [
+        *(["/program/v1/user/learner-1"] * 2),
+        *(["/program/v1/user/admin-1"] * 3),
+    ]
+
+
+@pytest.mark.parametrize("status", [201, 400, 404, 408, 429])
+def test_the_contribution_services_final_answers(sunbird, status):
+    sunbird.fault(status=status)
+    assert contributors(sunbird).delete_user("learner-1").status == status
+    assert sunbird.tries() == 1
+
+
+@pytest.mark.parametrize("status", [500, 501, 502, 503, 504, 599])
+def test_the_contribution_service_is_asked_again(sunbird, status):
+    sunbird.fault(status=status, body="html")
+    assert contributors(sunbird).delete_user("learner-1") == (status, {})
+    assert sunbird.tries() == 3
+    sunbird.fault(status=status, times=2)
+    assert contributors(sunbird).delete_user("learner-1").status == 404
+
+
+@pytest.mark.parametrize("body", ["html", "empty", "wrong", "error"])
+def test_bodies_of_the_contribution_service(sunbird, body):
+    sunbird.fault(status=200, body=body)
+    text = WRONG if body == "wrong" else BODIES[body]
+    expected = orjson.loads(text) if text.startswith("{") else {}
+    assert contributors(sunbird).delete_user("learner-1") == (200, expected)
+
+
+@pytest.mark.parametrize("patience", [IN_VAIN])
+@pytest.mark.parametrize("instead", ["silent", "broken"])
+def test_cokreats_services_do_not_answer(sunbird, instead):
+    sunbird.fault(no_answer=instead)
+    with pytest.raises(StoreUnavailable):
+        contributors(sunbird).delete_user("learner-1")
+    for call in REPOSITORY_METHODS.values():
+        with pytest.raises(StoreUnavailable):
+            call(repository(sunbird))
+    assert sunbird.tries() == 9
+
+
+def test_nobody_is_there_for_cokreat(sunbird):
+    with pytest.raises(StoreUnavailable):
+        contributors(sunbird, is_there=False).delete_user("learner-1")
+    for call in REPOSITORY_METHODS.values():
+        with pytest.raises(StoreUnavailable):
+            call(repository(sunbird, is_there=False))
+
+
+def test_a_repository_is_read_and_written(sunbird):
+    """spec: metrics-data-transformer §3"""
+    sunbird.put("sourcing_contents/o_1", {"name": "Plants"})
+    client = repository(sunbird)
+    assert client.read("o_1") == {"identifier": "o_1", "name": "Plants"}
+    assert client.read("o_2") == {}
+    values = {"name": 'He said "hi" ü', "me_averageRating": 4.25, "me_totalRatingsCount": 15}
+    assert client.update("o_1", "channel-1", values) is True
+    assert sunbird.get("content_updates") == [{"identifier": "o_1", "channel": "channel-1", "content": values}]
+    assert client.read("o_1") == {"identifier": "o_1", **values}
+
+
+def test_updates_that_are_left_alone(sunbird):
+    """spec: metrics-data-transformer §3.7"""
+    with pytest.raises(ServiceRefused, match="404"):
+        repository(sunbird).update("o_2", "", {"a": 1})
+    client = repository(sunbird, frozenset({"404", "503", "other"}))
+    assert client.update("o_2", "", {"a": 1}) is False
+    sunbird.fault(status=503)
+    assert client.update("o_2", "", {"a": 1}) is False
+    assert sunbird.tries() == 3
+    with pytest.raises(StoreUnavailable):
+        client.read("o_2")
+
+
+@every_repository_method
+@pytest.mark.parametrize("status", [201, 302, 400, 401, 408])
+def test_a_repositorys_final_answers(sunbird, name, status):
+    sunbird.fault(status=status)
+    with pytest.raises(ServiceRefused, match=str(status)):
+        REPOSITORY_METHODS[name](repository(sunbird))
+    assert sunbird.tries() == 1
+
+
+@every_repository_method
+@pytest.mark.parametrize("status", [429, 500, 503, 599])
+def test_a_repository_is_asked_again(sunbird, name, status):
+    """spec: metrics-data-transformer §6"""
+    sunbird.put("sourcing_contents/o_1", {"name": "Plants"})
+    sunbird.fault(status=status)
+    with pytest.raises(StoreUnavailable, match=str(status)):
+        REPOSITORY_METHODS[name](repository(sunbird))
+    assert sunbird.tries() == 3
+    sunbird.fault(status=status, times=2)
+    assert REPOSITORY_METHODS[name](repository(sunbird))
+
+
+@pytest.mark.parametrize("body", ["html", "empty"])
+def test_a_content_that_is_no_json(sunbird, body):
+    sunbird.fault(status=200, body=body)
+    with pytest.raises(ServiceRefused):
+        repository(sunbird).read("o_1")
+    assert repository(sunbird).update("o_1", "", {"a": 1}) is True
+
+
+@pytest.mark.parametrize("channel", ["ü", "a\nb", "a\r\nX-Other: b", " a", "a\x00"])
+def test_a_channel_that_no_header_may_have(sunbird, channel):
+    with pytest.raises(ServiceRefused):
+        repository(sunbird).update("o_1", channel, {"a": 1})
+    assert sunbird.tries() == 0
 
 
 # --- many at once

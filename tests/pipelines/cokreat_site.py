@@ -1,0 +1,94 @@
+"""An installation in memory for the jobs around coKreat: its services, with faults on demand, behind a twin of HTTP."""
+
+from __future__ import annotations
+
+from itertools import count
+from types import ModuleType
+from typing import Any
+
+import apache_beam as beam
+import orjson
+
+from deploy.local.stub_behaviour import StubServices
+from io_connectors.memory_http import MemoryCall, MemoryHttp
+from io_connectors.threads import Threads
+from pipelines.channels import MemorySink, MemorySource
+from pipelines.runtime import refuse_failures_without_sink
+from pipelines.settings import keys
+from schemas.counters import COUNTERS
+from schemas.event_schemas import validator
+from transforms.counters import counted_in_this_process, forget_counts
+
+FAILED = "dev.failed"
+SERVICES = "http://services"
+
+numbers = count()
+
+
+class CokreatSite:
+    """What a job sees of an installation. ``changed`` are settings by their keys; each site has its own stand-ins."""
+
+    def __init__(self, job: ModuleType, **changed: Any) -> None:
+        self.job = job
+        self.name = f"cokreat-{next(numbers)}"
+        addresses = {
+            "program-service-baseUrl": SERVICES,
+            "service.content.basePath": SERVICES,
+            "service.sourcing.content.basePath": f"{SERVICES}/sourcing",
+        }
+        known = {name: value for name, value in addresses.items() if name in keys(job.Settings)}
+        self.settings = job.Settings(**{"job.env": "dev", "kafka.failed.topic": FAILED, **known, **changed})
+        self.stubs = StubServices()
+        self.http = MemoryHttp(self.name, self.settings.max_attempts - 1)
+        self.web = self.http.serve(self.stubs.in_memory)
+        self.calls_at_once = Threads(self.name, 8)
+        self.counts: dict[str, int] = {}
+        self.letters: list[dict[str, Any]] = []
+
+    @property
+    def services(self) -> Any:
+        return self.stubs.services
+
+    def fault(self, **fault: Any) -> None:
+        self.stubs.faults = [fault]
+
+    def run(self, stores: Any, *values: Any, **options: Any) -> CokreatSite:
+        """Run the job over the values (objects as JSON)."""
+        raw = tuple(value if isinstance(value, bytes | None) else orjson.dumps(value) for value in values)
+        sink = MemorySink(self.name)
+        sink.written.clear()
+        forget_counts(self.job.NAME)
+        try:
+            with beam.Pipeline(runner="DirectRunner") as pipeline:
+                records = MemorySource(raw, topic=self.name).read(pipeline)
+                for topic, outputs in self.job.build(records, self.settings, stores, **options).items():
+                    sink.write(topic, outputs)
+                refuse_failures_without_sink(pipeline)
+        finally:
+            self.counts = counted_in_this_process(self.job.NAME)
+            assert self.counts.keys() <= set(COUNTERS[self.job.NAME])
+            assert set(sink.written) <= {FAILED}
+            written = sink.written.get(FAILED, [])
+            assert all(key is None for key, _ in written)
+            self.letters = [orjson.loads(value) for _, value in written]
+            for letter in self.letters:
+                validator("dead-letter").validate(letter)
+        return self
+
+    def counted(self, **expected: int) -> bool:
+        """Whether so many were ``success``, ``skipped``, ``failed``; ``total``, if not given, is their sum."""
+        found = {name: self.counts.get(f"{name}-events-count", 0) for name in ("success", "skipped", "failed", "total")}
+        total = expected.pop("total", sum(expected.values()))
+        return found == {"success": 0, "skipped": 0, "failed": 0, **expected, "total": total}
+
+    @property
+    def calls(self) -> list[MemoryCall]:
+        return self.web.calls
+
+    @property
+    def called(self) -> list[tuple[str, str]]:
+        return [(call.method, call.path) for call in self.web.calls]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [letter["failInfo"]["error"] for letter in self.letters]
