@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -73,6 +74,61 @@ def cancel(flink: str, job_id: str, timeout_seconds: float = 60) -> None:
         timeout_seconds,
         f"job {job_id} was not cancelled within {timeout_seconds:.0f} s",
     )
+
+
+def stop(flink: str, job_id: str, savepoints: Path, *, drain: bool = False, timeout_seconds: float = 120) -> str:
+    """Stop a job with a savepoint in the directory, and give the savepoint's address.
+
+    ``drain`` lets everything that is on its way through the job come out, as before the job's end; such a savepoint is
+    not to be started from. Raises StackError when the job does not stop, requests.RequestException.
+    """
+    order = {"targetDirectory": savepoints.absolute().as_uri(), "drain": drain}
+    answer = requests.post(f"http://{flink}/jobs/{job_id}/stop", json=order, timeout=TIMEOUT_SECONDS)
+    answer.raise_for_status()
+    progress = f"http://{flink}/jobs/{job_id}/savepoints/{answer.json()['request-id']}"
+
+    def operation() -> dict[str, Any]:
+        found = requests.get(progress, timeout=TIMEOUT_SECONDS)
+        found.raise_for_status()
+        done: dict[str, Any] = found.json().get("operation") or {}
+        return done
+
+    _wait(lambda: bool(operation()), timeout_seconds, f"job {job_id} took no savepoint within {timeout_seconds:.0f} s")
+    done = operation()
+    if "location" not in done:
+        raise StackError(f"job {job_id} took no savepoint: {done.get('failure-cause', {}).get('class')}")
+    _wait(
+        lambda: all(job.id != job_id or not job.lives for job in jobs(flink)),
+        timeout_seconds,
+        f"job {job_id} did not stop within {timeout_seconds:.0f} s",
+    )
+    return str(done["location"])
+
+
+def run_jar(flink: str, jar: Path, savepoint: str | None = None, timeout_seconds: float = 120) -> str:
+    """Run a job's own jar (`sunbird-pipelines package`), from a savepoint or its group's offsets: the job's id.
+
+    Waits until all its tasks run. Raises StackError when they do not, requests.RequestException.
+    """
+    with jar.open("rb") as content:
+        answer = requests.post(
+            f"http://{flink}/jars/upload", files={"jarfile": ("job.jar", content)}, timeout=timeout_seconds
+        )
+    answer.raise_for_status()
+    uploaded = f"http://{flink}/jars/{Path(answer.json()['filename']).name}"
+    order = {"savepointPath": savepoint} if savepoint else {}
+    try:
+        answer = requests.post(f"{uploaded}/run", json=order, timeout=timeout_seconds)
+        answer.raise_for_status()
+    finally:
+        requests.delete(uploaded, timeout=TIMEOUT_SECONDS)
+    job_id = str(answer.json()["jobid"])
+    _wait(
+        lambda: is_running(flink, job_id),
+        timeout_seconds,
+        f"job {job_id} did not run within {timeout_seconds:.0f} s: {root_cause(flink, job_id)}",
+    )
+    return job_id
 
 
 @contextlib.contextmanager
