@@ -36,6 +36,9 @@ from transforms.update_progress import AUDIT, CERTIFICATE, ProgressStores, Progr
 
 NAME = "activity-aggregate-updater"
 
+# Beside a job that handled the event before, whose checksums would leave nothing to compare.
+IN_THE_SHADOW = {"dedup": False}
+
 
 class Settings(KafkaSettings, CassandraSettings, DedupRedisSettings):
     """spec: activity-aggregate-updater §5"""

@@ -152,6 +152,14 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="At the end of a run that ends, failed or not: the counters as JSON."),
     ] = None,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow",
+            help="Compute everything and write nothing, to no store and no topic; count and log where the stores "
+            "differ from what the job would have written. Kafka is read with a group of its own, GROUP-shadow.",
+        ),
+    ] = False,
     beam_options: _BeamOptions = None,
 ) -> None:
     """Run a job.
@@ -167,6 +175,9 @@ def run(
     On a Flink cluster, with an upstream configuration file:
       sunbird-pipelines run relation-cache-updater --config relation-cache-updater.conf \\
           --set flink.master=flink:8081 --set flink.worker-pool=localhost:50000 -- --parallelism=4
+    Beside the job that it is to replace, before the cut-over:
+      sunbird-pipelines run enrolment-reconciliation --config site.yaml --shadow --until-end --metrics shadow.json \\
+          --set kafka.auto.offset.reset=earliest
     """
     module = jobs.load(job)
     options = _checked(beam_options)
@@ -193,6 +204,7 @@ def run(
         with_keys=with_keys,
         until_end=until_end,
         metrics=metrics,
+        shadow=shadow,
         beam_options=options,
     )
     raise typer.Exit(runtime.run(module, loaded, request))

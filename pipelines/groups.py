@@ -34,10 +34,11 @@ _WHICH_HOLDS = {"max_bundle_size": min, "max_bundle_time_mills": min, "paralleli
 
 @dataclass(frozen=True)
 class Member:
-    """A job of a group with its configuration."""
+    """A job of a group with its configuration; one that does not write has nothing to do with topics but its own."""
 
     job: ModuleType
     loaded: Loaded
+    writes: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ class Group:
     names_steps: bool = True
 
     @classmethod
-    def of_one(cls, job: ModuleType, loaded: Loaded) -> Group:
+    def of_one(cls, job: ModuleType, loaded: Loaded, *, writes: bool = True) -> Group:
         """A job by itself, its steps named as ever."""
-        return cls(job.NAME, (Member(job, loaded),), names_steps=False)
+        name = job.NAME if writes else f"{job.NAME}-shadow"
+        return cls(name, (Member(job, loaded, writes),), names_steps=False)
 
 
 class _GroupFile(BaseModel):

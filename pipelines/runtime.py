@@ -25,6 +25,7 @@ from pipelines import flink
 from pipelines.channels import FileSink, FileSource, KafkaSink, KafkaSource, NoSink, Sink, Source
 from pipelines.groups import Group, beam_options_of
 from pipelines.settings import Loaded, UsageError
+from pipelines.shadow import shadowed
 from transforms.counters import counted_in_this_process, forget_counts
 from transforms.dead_letter import FAILED
 
@@ -43,6 +44,7 @@ class RunRequest:
     with_keys: bool = False
     until_end: bool = False
     metrics: Path | None = None
+    shadow: bool = False
     beam_options: tuple[str, ...] = ()
 
 
@@ -105,13 +107,15 @@ class _FailureOutputs(PipelineVisitor):
 
 def run(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
     """Run a job as asked: 0 when all that was read is handled, 1 when the run failed. Raises UsageError."""
+    if request.shadow:
+        job, loaded = shadowed(job, loaded)
     if request.input:
         return _run_file(job, loaded, request)
     if request.until_end:
         from pipelines.until_end import run_until_end  # noqa: PLC0415 - needs a Kafka client that no other run needs
 
         return run_until_end(job, loaded, request)
-    return run_on_flink(Group.of_one(job, loaded), list(request.beam_options))
+    return run_on_flink(Group.of_one(job, loaded, writes=not request.shadow), list(request.beam_options))
 
 
 def package(group: Group, out: Path, beam_options: list[str]) -> int:
@@ -189,7 +193,9 @@ def run_on_flink(group: Group, beam_options: list[str]) -> int:
                 expansion,
                 settings.kafka_auto_offset_reset,
             )
-            sink = KafkaSink(settings.kafka_broker_servers, expansion, LARGEST_KAFKA_REQUEST)
+            sink: Sink = NoSink()
+            if member.writes:
+                sink = KafkaSink(settings.kafka_broker_servers, expansion, LARGEST_KAFKA_REQUEST)
             under = member.job.NAME if group.names_steps else None
             assemble(pipeline, member.job, settings, source, sink, under)
         try:

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from io_connectors.kafka import once_the_group_is_found
 from pipelines import flink, runtime
-from pipelines.channels import FileSink, KafkaSink, KafkaSource, Sink, positions_read
+from pipelines.channels import FileSink, KafkaSink, KafkaSource, NoSink, Sink, positions_read
 from pipelines.settings import KafkaSettings, Loaded
 
 _log = logging.getLogger(__name__)
@@ -81,6 +81,8 @@ def _run_round(
             most_seconds=SECONDS_OF_ONE_ROUND,
         )
         sink: Sink = KafkaSink(settings.kafka_broker_servers, expansion, runtime.LARGEST_KAFKA_REQUEST)
+        if request.shadow:
+            sink = NoSink()
         if request.output:
             sink = FileSink(request.output, request.with_keys, continues)
         return runtime.run_in_process(job, loaded, request, source, sink)

@@ -116,6 +116,7 @@ def test_run_hands_everything_to_the_runtime(runtime: Runtime, events: Path, tmp
         "with_keys": True,
         "until_end": False,
         "metrics": metrics,
+        "shadow": False,
         "beam_options": ("--parallelism=2", "--streaming"),
     }
     assert out.is_dir()
