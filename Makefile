@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults bench demo docs clean
+.PHONY: help setup lint test faults bench demo docs lock clean
 
 BIN := .venv/bin
 # what the targets bench and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -31,6 +31,9 @@ demo: setup ## A learner's journey on the local stack
 
 docs: setup ## The documents as pages, into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+lock: setup ## The packages of the images' Python, anew from setup.py; ARGUMENTS=--upgrade takes newer ones
+	deploy/docker/lock.sh $(ARGUMENTS)
 
 clean: ## End the local stack, and delete its data and what builds and tests left; .venv stays
 	@if [ -d .stack ]; then for state in .stack/stack.json .stack/*/stack.json; do if [ -f "$$state" ]; then \

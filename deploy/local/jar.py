@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 
 from deploy.local.maven import JAVA_DIRECTORY, cache_directory, exclusive, run_maven
@@ -20,11 +21,14 @@ def _content_hash() -> str:
 
 
 def job_server_jar(progress: Progress | None = None) -> Path:
-    """The path of the jar; it is built when there is none of these sources yet.
+    """The path of the jar: one that an image brings along, else it is built when there is none of these sources yet.
 
     It is kept with the downloads, not beside the sources, which an installed package may not write to. Without
     `progress` a build shows its own. Raises StackError when Maven or Java is missing or the build fails.
     """
+    brought_along = Path(sys.prefix) / "share" / "sunbird-pipelines" / NAME
+    if brought_along.is_file():
+        return brought_along
     jar = cache_directory() / f"beam-{_content_hash()}" / NAME
     with exclusive("jar"):
         if not jar.exists():
