@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from io_connectors import data_cache
 from io_connectors.memory_tables import Key, MemoryTable
 from io_connectors.one_per_process import one_per_process
 from schemas.cassandra import tables, user_types
-from transforms.stores import Delete, Refused, Row, Select, StoreUnavailable, Update, Write
+from transforms.stores import Delete, HashChange, Refused, Row, Select, StoreUnavailable, Update, Write
 
 __all__ = [
     "Crashed",
@@ -221,6 +222,7 @@ def _check_cells(updates: Sequence[Update]) -> None:
 
 
 Value = str | set[str] | dict[str, str]
+T = TypeVar("T")
 
 
 class MemoryKeyValues(Twin):
@@ -314,6 +316,30 @@ class MemoryKeyValues(Twin):
                 self._values.pop(key, None)
                 self._expire.pop(key, None)
 
+    def hash_fields(self, keys: Sequence[str]) -> list[frozenset[str] | Refused]:
+        """As the protocol says."""
+        with self._asked("hash_fields", *keys):
+            return [_or_refused(partial(self._fields, key)) for key in keys]
+
+    def change_hashes(self, changes: Mapping[str, HashChange]) -> list[Refused | None]:
+        """As the protocol says."""
+        texts = (text for change in changes.values() for text in (*change.put, *change.put.values(), *change.remove))
+        with self._asked(None, *changes, *texts):
+            return [_or_refused(partial(self._change_hash, key, change)) for key, change in changes.items()]
+
+    def _fields(self, key: str) -> frozenset[str]:
+        return frozenset(self._found(key, dict) or ())
+
+    def _change_hash(self, key: str, change: HashChange) -> None:
+        self._operate("change_hashes", key)
+        there = self._found(key, dict) or {}
+        changed = {name: value for name, value in there.items() if name not in change.remove} | dict(change.put)
+        if changed:
+            self._values[key] = changed
+        else:
+            self._values.pop(key, None)
+            self._expire.pop(key, None)
+
     def time_to_live(self, key: str) -> float | None:
         """The seconds that a key has left; None when it has no end, or is not there."""
         with self._lock:
@@ -355,6 +381,13 @@ class MemoryKeyValues(Twin):
         if kind is not None and value is not None and not isinstance(value, kind):
             raise Refused(f"Redis in memory: {key}: WRONGTYPE Operation against a key holding the wrong kind of value")
         return value
+
+
+def _or_refused(call: Callable[[], T]) -> T | Refused:
+    try:
+        return call()
+    except Refused as refused:
+        return refused
 
 
 class MemoryStatuses(Twin):

@@ -17,7 +17,7 @@ from redis.retry import Retry
 from io_connectors import data_cache
 from io_connectors.one_per_process import one_per_process
 from io_connectors.retries import PAUSES, retrying
-from transforms.stores import Refused, StoreUnavailable
+from transforms.stores import HashChange, Refused, StoreUnavailable
 
 __all__ = ["Redis", "RedisKeyValues"]
 
@@ -28,6 +28,9 @@ _GLOB = re.compile(r"[*?\[\]\\^-]")
 
 T = TypeVar("T")
 Command = tuple[Any, ...]
+
+_MULTI: Command = ("MULTI",)
+_EXEC: Command = ("EXEC",)
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,9 @@ class RedisKeyValues:
         """Replace each set so that no reader sees it empty. ValueError when one has no members. spec: core §6, §14"""
         if empty := [key for key, members in sets.items() if not members]:
             raise ValueError(f"a set without members: {empty[0]}")
-        self._transactions(
+        self._sent(
             [
-                (("MULTI",), ("DEL", _encoded(key)), ("SADD", _encoded(key), *map(_encoded, members)), ("EXEC",))
+                (_MULTI, ("DEL", _encoded(key)), ("SADD", _encoded(key), *map(_encoded, members)), _EXEC)
                 for key, members in sets.items()
             ]
         )
@@ -140,22 +143,51 @@ class RedisKeyValues:
         if fields:
             self._pipelined([("HDEL", _encoded(key), *map(_encoded, fields))])
 
+    def hash_fields(self, keys: Sequence[str]) -> list[frozenset[str] | Refused]:
+        """HKEYS of each key; Refused in the place of a key of another type. spec: user-cache-updater §3.4"""
+        answers = self._sent([(("HKEYS", _encoded(key)),) for key in keys])
+        return [self._refused(key, found) or frozenset(found[0]) for key, found in zip(keys, answers, strict=True)]
+
+    def change_hashes(self, changes: Mapping[str, HashChange]) -> list[Refused | None]:
+        """HDEL and HSET of each key as one MULTI/EXEC, many of them in a round trip.
+
+        Refused in the place of a key of another type. spec: user-cache-updater §3.4
+        """
+        answers = self._sent([_change(key, change) for key, change in changes.items()])
+        return [self._refused(key, found[-1]) for key, found in zip(changes, answers, strict=True)]
+
     # --- the round trips
 
     def _pipelined(self, commands: Sequence[Command]) -> list[Any]:
-        return self._transactions([(command,) for command in commands])
+        answers = self._sent([(command,) for command in commands])
+        for command, answer in zip(commands, answers, strict=True):
+            if refused := self._refused(command[1].decode(), answer):
+                raise refused
+        return list(chain.from_iterable(answers))
 
-    def _transactions(self, groups: Sequence[tuple[Command, ...]]) -> list[Any]:
-        """Send groups of commands, ``COMMANDS_AT_ONCE`` in a round trip and never a part of a group."""
-        answers: list[Any] = []
-        size = COMMANDS_AT_ONCE // len(groups[0]) if groups else 1
+    def _refused(self, key: str, answers: Sequence[Any]) -> Refused | None:
+        """What to say when one of the answers is that the key is of another type."""
+        error = next((answer for answer in answers if isinstance(answer, ResponseError)), None)
+        return Refused(f"{self._address}: {key}: {error}") if error else None
+
+    def _sent(self, groups: Sequence[tuple[Command, ...]]) -> list[list[Any]]:
+        """Send groups of commands, ``COMMANDS_AT_ONCE`` in a round trip and never a part of a group.
+
+        The answers to each group; the last one to a transaction is the list of what its commands gave.
+        """
+        answers: list[list[Any]] = []
+        size = COMMANDS_AT_ONCE // max(map(len, groups), default=1)
         for start in range(0, len(groups), size):
-            commands = list(chain.from_iterable(groups[start : start + size]))
-            answers += self._tried(partial(self._send, commands))
+            some = groups[start : start + size]
+            found = iter(self._tried(partial(self._send, list(chain.from_iterable(some)))))
+            answers += [[next(found) for _ in group] for group in some]
         return answers
 
     def _send(self, commands: list[Command]) -> list[Any]:
-        """One round trip. redis-py's pipeline does the same, with twice the work for each command."""
+        """One round trip. redis-py's pipeline does the same, with twice the work for each command.
+
+        Raises every error but that of a key of another type, which stays among the answers.
+        """
         pool = self._client.connection_pool
         connection = pool.get_connection()
         try:
@@ -163,11 +195,10 @@ class RedisKeyValues:
             answers = [_answer(connection) for _ in commands]
         finally:
             pool.release(connection)
-        for command, answer in zip(commands, answers, strict=True):
-            if isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE"):
-                raise Refused(f"{self._address}: {command[1].decode()}: {answer}")
-            if isinstance(answer, Exception):
-                raise answer
+        for answer in answers:
+            for error in answer if isinstance(answer, list) else [answer]:
+                if isinstance(error, Exception) and not str(error).startswith("WRONGTYPE"):
+                    raise error
         return answers
 
     def _tried(self, call: Callable[[], T]) -> T:
@@ -190,6 +221,17 @@ def _answer(connection: Any) -> Any:
         return connection.read_response()
     except ResponseError as error:
         return error
+
+
+def _change(key: str, change: HashChange) -> tuple[Command, ...]:
+    """One transaction. Raises Refused for what is no text."""
+    name = _encoded(key)
+    commands: list[Command] = [_MULTI]
+    if change.remove:
+        commands.append(("HDEL", name, *map(_encoded, change.remove)))
+    if change.put:
+        commands.append(("HSET", name, *(_encoded(text) for item in change.put.items() for text in item)))
+    return (*commands, _EXEC)
 
 
 def _encoded(text: str) -> bytes:

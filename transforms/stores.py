@@ -60,6 +60,14 @@ class Delete:
 Write = Update | Delete
 
 
+@dataclass(frozen=True, slots=True)
+class HashChange:
+    """What becomes of a hash, in one step: fields that are set, and others that are removed; the rest stays."""
+
+    put: Mapping[str, str] = field(default_factory=dict)
+    remove: Collection[str] = ()
+
+
 class Tables(Protocol):
     """Cassandra, as far as the jobs need it (spec: core §7)."""
 
@@ -110,6 +118,14 @@ class KeyValues(Protocol):
     def set_hash(self, key: str, values: Mapping[str, str]) -> None: ...
 
     def delete_hash_fields(self, key: str, fields: Sequence[str]) -> None: ...
+
+    def hash_fields(self, keys: Sequence[str]) -> list[frozenset[str] | Refused]:
+        """HKEYS of each key; a missing key has none. Refused in the place of a key of another type."""
+        ...
+
+    def change_hashes(self, changes: Mapping[str, HashChange]) -> list[Refused | None]:
+        """Change each hash so that no reader sees it half done. Refused in the place of a key of another type."""
+        ...
 
 
 class CollectionStatuses(Protocol):

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.conftest import Database
 from transforms.consumption import Enrolment
 from transforms.dedup import checksum
-from transforms.stores import KeyValues, Refused
+from transforms.stores import HashChange, KeyValues, Refused
 
 TEXT = "Ä ' \u0000 \r\n \U0001f600"
 NO_TEXT = "\ud800"
@@ -142,7 +142,7 @@ def test_scan_takes_the_prefix_literally(store: KeyValues, prefix: str):
 
 
 def test_nothing_to_do(store: KeyValues):
-    assert (store.members([]), store.exists([]), store.get([])) == ([], [], [])
+    assert (store.members([]), store.exists([]), store.get([]), store.hash_fields([])) == ([], [], [], [])
     store.set({})
     store.set({}, 10)
     store.replace_sets({})
@@ -168,6 +168,78 @@ def test_fields_of_a_hash(store: KeyValues):
     assert store.hash_map("h") == {"c": "y", "Some_Name": "5"}
     store.delete_hash_fields("h", ["c", "Some_Name"])
     assert store.exists(["h"]) == [False]
+
+
+def test_the_fields_of_many_hashes(store: KeyValues):
+    """spec: user-cache-updater §3.4"""
+    for number in range(2_500):
+        store.set_hash(f"h{number}", {TEXT: "1", f"field-{number}": "[1"})
+    store.set({"string": "x"})
+    found = store.hash_fields([*(f"h{number}" for number in range(2_500)), "missing", "string", "h7"])
+    assert found[:2_501] == [*(frozenset({TEXT, f"field-{number}"}) for number in range(2_500)), frozenset()]
+    assert isinstance(found[2_501], Refused)
+    assert "string" in str(found[2_501])
+    assert "WRONGTYPE" in str(found[2_501])
+    assert found[2_502] == found[7]
+
+
+def test_many_hashes_are_changed(database: Database):
+    """spec: user-cache-updater §3.4"""
+    store = database.store
+    for number in range(1_500):
+        store.set_hash(f"h{number}", {"stays": "1", "goes": "2", "changes": "3"})
+    store.set({"string": "x"})
+    change = HashChange({"changes": TEXT, "comes": ""}, ["goes", "missing"])
+    keys = [f"h{number}" for number in range(1_500)]
+    results = store.change_hashes(
+        {**dict.fromkeys(keys[:700], change), "string": change, "new": change, "no": HashChange()}
+    )
+    assert results[:700] == [None] * 700
+    assert isinstance(results[700], Refused)
+    assert "string" in str(results[700])
+    assert "WRONGTYPE" in str(results[700])
+    assert results[701:] == [None, None]
+    assert store.change_hashes(dict.fromkeys(keys[700:], change)) == [None] * 800
+    for key in keys[::100]:
+        assert store.hash_map(key, all_fields=True) == {"stays": "1", "changes": TEXT}, "empty values are not read"
+    assert store.hash_fields([keys[0], "new", "no"]) == [
+        {"stays", "changes", "comes"},
+        {"changes", "comes"},
+        frozenset(),
+    ]
+    assert store.get(["string"]) == ["x"]
+    assert database.time_to_live("new") is None
+    assert store.change_hashes({"new": HashChange(remove=["changes", "comes"])}) == [None]
+    assert store.exists(["new", "no"]) == [False, False]
+    assert store.change_hashes({}) == []
+
+
+def test_what_is_removed_and_set_in_one_step_is_set(store: KeyValues):
+    store.set_hash("h", {"a": "1", "b": "2"})
+    store.change_hashes({"h": HashChange({"a": "3"}, ["a", "b"])})
+    assert store.hash_map("h") == {"a": "3"}
+
+
+def test_changing_a_hash_is_never_seen_half_done(store: KeyValues):
+    """spec: user-cache-updater §3.4"""
+    store.set_hash("h", {"a": "1"})
+    done = threading.Event()
+    seen: set[frozenset[str] | Refused] = set()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.update(store.hash_fields(["h"]))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for _ in range(300):
+            store.change_hashes({"h": HashChange({"b": "1", "c": "1"}, ["a"])})
+            store.change_hashes({"h": HashChange({"a": "1"}, ["b", "c"])})
+    finally:
+        done.set()
+        reader.join()
+    assert seen <= {frozenset("a"), frozenset("bc")}
 
 
 def test_a_json_object_read_as_data_cache(store: KeyValues):
@@ -221,6 +293,9 @@ def test_what_is_no_text_is_refused(store: KeyValues):
         lambda: store.set_hash("k", {"a": NO_TEXT}),
         lambda: store.delete_hash_fields("k", [NO_TEXT]),
         lambda: store.hash_map(NO_TEXT),
+        lambda: store.hash_fields(["k", NO_TEXT]),
+        lambda: store.change_hashes({"k": HashChange({"a": "b"}), "l": HashChange({"a": NO_TEXT})}),
+        lambda: store.change_hashes({"k": HashChange({"a": "b"}, [NO_TEXT])}),
     ):
         with pytest.raises(Refused):
             call()
