@@ -76,6 +76,8 @@ class RedisKeyValues:
             encoding_errors="replace",
             retry=Retry(NoBackoff(), 0),
         )
+        # at the interpreter's end it would close a pool whose module is gone; the system closes the sockets
+        self._client.auto_close_connection_pool = False
 
     def members(self, keys: Sequence[str]) -> list[frozenset[str]]:
         """SMEMBERS of each key; a missing key gives an empty set. spec: core §6"""

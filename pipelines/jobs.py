@@ -19,6 +19,7 @@ JOBS: dict[str, str] = {
     "merge-user-courses": "pipelines.merge_user_courses",
     "metrics-data-transformer": "pipelines.metrics_data_transformer",
     "relation-cache-updater": "pipelines.relation_cache_updater",
+    "user-cache-updater-2.0": "pipelines.user_cache_updater",
 }
 
 SUMMARIES: dict[str, str] = {
@@ -32,6 +33,7 @@ SUMMARIES: dict[str, str] = {
     "merge-user-courses": "one account's consumption, aggregates and enrolments to another, of the same person",
     "metrics-data-transformer": "ratings and plays of imported contents to their originals in the sourcing repository",
     "relation-cache-updater": "published courses to leaf nodes, optional nodes and ancestors in Redis",
+    "user-cache-updater-2.0": "what the user service says of its users, to profiles in Redis for the reports",
 }
 
 

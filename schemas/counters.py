@@ -101,4 +101,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "db-read-count",
         "cache-write-count",
     ),
+    "user-cache-updater-2.0": (
+        "total-audit-events-count",
+        "skipped-message-count",
+        "success-message-count",
+        "user-cache-hit",
+        "api-read-success-count",
+        "api-read-miss-count",
+    ),
 }

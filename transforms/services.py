@@ -23,6 +23,7 @@ __all__ = [
     "Contributors",
     "Credentials",
     "Documents",
+    "Frameworks",
     "ImportedContents",
     "Objects",
     "OutcomeUnknown",
@@ -31,6 +32,7 @@ __all__ = [
     "Signing",
     "Templates",
     "UserBlocked",
+    "UserProfiles",
     "Users",
 ]
 
@@ -90,6 +92,25 @@ class Users(Protocol):
 
     def feed(self, request: Mapping[str, Any]) -> None:
         """Put an entry into a user's feed: ``{"request": request}``. Tried once. Raises as ``notify``."""
+        ...
+
+
+class UserProfiles(Protocol):
+    """The user read of the user service (spec: user-cache-updater §3.3, §6). Answers count by what they say."""
+
+    def read(self, user_id: str) -> dict[str, Any]:
+        """``result.response`` of a user, never empty. Raises UserBlocked, ServiceRefused, StoreUnavailable."""
+        ...
+
+
+class Frameworks(Protocol):
+    """The framework read of the taxonomy service (spec: user-cache-updater §3.3, §6)."""
+
+    def categories(self, framework_id: str) -> tuple[str, ...]:
+        """The codes of a framework's categories, remembered for a while; none when the service knows no such framework.
+
+        Raises StoreUnavailable.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ Under /stub, in JSON; NAME in a path is percent-encoded:
 PUT    /stub/collections/NAME   {"status": "Live"}; null makes the collection unknown again
 PUT    /stub/contents/NAME      the content's members
 PUT    /stub/users/NAME         the user's members, or "blocked"
+PUT    /stub/frameworks/NAME    {"categories": [{"code": "board"}]}
 PUT    /stub/templates/NAME     the text of /templates/NAME.svg
 PUT    /stub/contributors/NAME  what coKreat's portal knows of a user, or "admin", who may not be deleted
 PUT    /stub/sourcing_contents/NAME  the members of a content of coKreat's sourcing repository
@@ -56,6 +57,7 @@ STATES = {
     "collections": "statuses",
     "contents": "contents",
     "users": "users",
+    "frameworks": "frameworks",
     "templates": "templates",
     "notifications": "notifications",
     "feeds": "feeds",
@@ -66,7 +68,7 @@ STATES = {
     "content_updates": "content_updates",
 }
 SETTINGS = ("rc_key", "rc_unique", "search_form", "public_keys")
-SETTABLE = ("collections", "contents", "users", "templates", "contributors", "sourcing_contents")
+SETTABLE = ("collections", "contents", "users", "frameworks", "templates", "contributors", "sourcing_contents")
 BODIES = {"error": '{"responseCode":"SERVER_ERROR"}', "html": "<html><body>hello</body></html>", "empty": ""}
 WRONG = '{"result":["wrong"],"signatureValue":7,"data":"wrong"}'
 

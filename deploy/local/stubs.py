@@ -32,6 +32,8 @@ class Stubs(Service):
             "content_read_api": "/content/v3/read",
             "service.learner.basePath": address,
             "user_read_api": "/private/user/v1/read",
+            "service.userorg.basePath": address,
+            "service.taxonomy.basePath": address,
             "service.rc.basePath": f"{address}/registry-service/api/v1",
             "service.rc.entity": RC_ENTITY,
             "service.rc.rcApiKey": RC_KEY,

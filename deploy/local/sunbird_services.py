@@ -3,6 +3,7 @@
 POST   /v3/search                                   the search service: status of collections
 GET    /content/v3/read/ID[?fields=A,B]             the content service
 GET    /private/user/v1/read/ID[?...]               the user service; a blocked user answers 400 (UOS_USRRED0006)
+GET    /api/framework/v1/read/ID                    the taxonomy service
 POST   /v2/notification                             e-mails and SMS: kept
 POST   /private/user/feed/v1/create                 feed entries: kept
 POST   /registry-service/api/v1/ENTITY              Sunbird RC: make a record (``recipient.id``, ``training.id`` and
@@ -22,7 +23,7 @@ GET    /sourcing/content/v3/read/ID                 the content service of coKre
 PATCH  /sourcing/content/v4/system/update/ID        sets members of one of its contents, and keeps what was set
 
 spec: collection-cert-pre-processor §3.5-§3.7; collection-certificate-generator §3.4, §3.5.3, §3.5.7, §3.7, §3.9-§3.11;
-cokreat-user-delete §3; metrics-data-transformer §3
+cokreat-user-delete §3; metrics-data-transformer §3; user-cache-updater §3.3
 """
 
 import re
@@ -59,6 +60,8 @@ class SunbirdServices:
     contents: dict[str, dict[str, Any]] = field(default_factory=dict)
     users: dict[str, dict[str, Any] | str] = field(default_factory=dict)
     """User -> what is known of it, or ``"blocked"``."""
+    frameworks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Framework -> its members, of them ``categories``: ``[{"code": "board"}, …]``."""
     templates: dict[str, str] = field(default_factory=dict)
     """Name without ``.svg`` -> text."""
     notifications: list[dict[str, Any]] = field(default_factory=list)
@@ -92,6 +95,7 @@ class SunbirdServices:
                 ("POST", r"/v3/search", self._search),
                 ("GET", r"/content/v3/read/([^/]+)", self._content),
                 ("GET", r"/private/user/v1/read/([^/]+)", self._user),
+                ("GET", r"/api/framework/v1/read/([^/]+)", self._framework),
                 ("POST", r"/v2/notification", self._notify),
                 ("POST", r"/private/user/feed/v1/create", self._feed),
                 ("POST", rf"{RC}/([^/]+)", self._create_record),
@@ -136,7 +140,7 @@ class SunbirdServices:
             return route(*names, request, _header(headers, "x-channel-id"))
         return route(*names, request)
 
-    # --- search, contents, users
+    # --- search, contents, users, frameworks
 
     def _search(self, body: dict[str, Any]) -> Answer:
         filters = _object(_object(body.get("request")).get("filters"))
@@ -176,6 +180,12 @@ class SunbirdServices:
         if isinstance(user, str):
             return _error(400, "CLIENT_ERROR", "UOS_USRRED0006")
         return _ok("api.user.read", {"response": {"id": user_id, "userId": user_id, **user}})
+
+    def _framework(self, framework_id: str, query: str) -> Answer:
+        framework = self.frameworks.get(framework_id)
+        if framework is None:
+            return _error(404, "RESOURCE_NOT_FOUND", "ERR_CATEGORY_NOT_FOUND")
+        return _ok("api.taxonomy.read", {"framework": {"identifier": framework_id, **framework}})
 
     def _notify(self, body: dict[str, Any]) -> Answer:
         with self.lock:

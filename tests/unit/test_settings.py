@@ -652,6 +652,7 @@ MANDATORY = {
         "service.content.basePath=http://content",
         "service.sourcing.content.basePath=http://sourcing",
     ],
+    "user-cache-updater-2.0": ["service.userorg.basePath=http://userorg", "service.taxonomy.basePath=http://taxonomy"],
 }
 
 
