@@ -13,12 +13,18 @@ def test_the_keys_of_the_relation_cache():
     assert redis_keys.ancestors("R", "a") == "R:a:ancestors"
 
 
+def test_the_key_of_a_profile():
+    """user-cache-updater §4.1"""
+    assert redis_keys.user("learner-1") == "user:learner-1"
+
+
 @pytest.mark.parametrize("job", sorted(COUNTERS))
 def test_counters_are_in_kebab_case_and_there_once(job):
     names = COUNTERS[job]
     assert len(set(names)) == len(names)
-    # upstream's spelling (collection-cert-pre-processor §7, merge-user-courses §7)
-    regular = [name for name in names if name not in ("cache-hit-cout", "db-update-user-course-batch")]
+    # upstream's spelling (collection-cert-pre-processor §7, merge-user-courses §7, user-cache-updater §7)
+    irregular = ("cache-hit-cout", "db-update-user-course-batch", "user-cache-hit")
+    regular = [name for name in names if name not in irregular]
     assert all(name == name.lower() and name.endswith("-count") and "_" not in name for name in regular)
 
 
