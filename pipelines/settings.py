@@ -249,8 +249,8 @@ NOT_USED_HERE: tuple[tuple[str, str], ...] = (
         r"|ml-mongo\.(host|port|database)|neo4j\.(routePath|graph)|es\.basePath"
         r"|schema\.(basePath|supportedVersion)(\..+)?|service\.[\w.]+\.(basePath|entity|rcApiKey)"
         r"|media_download_duration|sunbird_instance_name|kafka\.(broker-servers|groupId|input\.topic)"
-        r"|(content|framework|user)_read_api|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api|program-service-baseUrl"
-        r"|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time",
+        r"|(content|framework|user)_read_api|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api"
+        r"|program-service-baseUrl|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time",
         "this job does not need it",
     ),
 )

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from io_connectors import data_cache
 from io_connectors.cassandra import Cassandra
 from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.http import Answer, Calls, Http
@@ -32,7 +33,7 @@ from io_connectors.threads import Threads
 from pipelines.settings import Loaded, UsageError
 from transforms.counters import count
 from transforms.services import Documents, Objects, ServiceRefused
-from transforms.stores import Delete, KeyValues, Opens, Refused, Select, Tables, Update, Write
+from transforms.stores import Delete, HashChange, KeyValues, Opens, Refused, Select, Tables, Update, Write
 
 __all__ = ["CALLS", "DIFFERS", "SAME", "Comparison", "in_the_shadow", "shadowed"]
 
@@ -217,8 +218,16 @@ class ShadowKeyValues:
         found = self._store.hash_map(key, all_fields=True)
         self._comparison.told(f"key {key}", [name for name in fields if name in found])
 
+    def change_hashes(self, changes: Mapping[str, HashChange]) -> list[Refused | None]:
+        for key, change in changes.items():
+            found = self._store.hash_map(key, all_fields=True)
+            wanted = data_cache.hash_map(change.put, all_fields=True)
+            differing = [name for name in change.put if wanted.get(name) != found.get(name)]
+            self._comparison.told(f"key {key}", [*differing, *(name for name in change.remove if name in found)])
+        return [None] * len(changes)
 
-_READS = ("members", "exists", "get", "scan", "json_map", "hash_map")
+
+_READS = ("members", "exists", "get", "scan", "json_map", "hash_map", "hash_fields")
 
 
 class ShadowDocuments:

@@ -36,7 +36,7 @@ from tests.pipelines.test_enrolment_reconciliation import Site, consumed, event
 from transforms.counters import counted_in_this_process, forget_counts
 from transforms.reconcile_progress import ReconciliationStores
 from transforms.services import Documents, Objects, ServiceRefused
-from transforms.stores import Delete, KeyValues, Tables, Update
+from transforms.stores import Delete, HashChange, KeyValues, Tables, Update
 
 SITE = Path(__file__).parents[2] / "deploy" / "config" / "site.yaml"
 JOB = "some-job"
@@ -180,10 +180,15 @@ def test_a_database_of_redis(comparison: Comparison) -> None:
     shadow.add_members("s", ["x"])
     shadow.set_hash("h", {"f": "1", "g": "1"})
     shadow.delete_hash_fields("h", ["none"])
+    assert shadow.hash_fields(["h"]) == [{"f"}]
+    same = HashChange({"f": "1", "empty": ""}, ["none"])
+    changes = {"h": same, "new": HashChange({"f": "1"})}
+    assert shadow.change_hashes(changes) == [None, None]
+    assert shadow.change_hashes({"h": HashChange({"f": "2"})}) == shadow.change_hashes({"h": HashChange({}, ["f"])})
     assert shadow.delete(["a", "none"]) == 1
     assert shadow.get(["a"]) == ["1"]
-    assert counts() == {SAME: 5, DIFFERS: 4}
-    assert {operation.name for operation in store.operations} <= {"get", "members", "exists", "hash_map"}
+    assert counts() == {SAME: 6, DIFFERS: 7}
+    assert {operation.name for operation in store.operations} <= {"get", "members", "exists", "hash_map", "hash_fields"}
 
 
 def test_documents_and_objects(comparison: Comparison) -> None:
