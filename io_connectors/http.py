@@ -84,13 +84,15 @@ class BodyRefused(ServiceRefused):
 class Http:
     """The recipe of a client; timeouts and pauses in seconds, ``pool`` connections are kept per host.
 
-    With the default pauses a repeatable call is tried three times. ``pool`` should be the number of threads that call.
+    With the default pauses a repeatable call is tried three times; no try begins ``retry_within`` seconds after the
+    first, where that is set. ``pool`` should be the number of threads that call.
     """
 
     connect_timeout: float = 10.0
     read_timeout: float = 60.0
     pool: int = 10
     retry_pauses: tuple[float, ...] = (0.2, 1.0)
+    retry_within: float | None = None
 
     def open(self) -> HttpCalls:
         """The process' client for this recipe."""
@@ -114,9 +116,9 @@ class Calls(ABC):
     bodies.
     """
 
-    def __init__(self, retry_pauses: tuple[float, ...]) -> None:
-        self._repeating = retrying(retry_pauses, NoAnswer, _TryAgain)
-        self._creating = retrying(retry_pauses, NotReached, _TryAgain)
+    def __init__(self, retry_pauses: tuple[float, ...], retry_within: float | None = None) -> None:
+        self._repeating = retrying(retry_pauses, NoAnswer, _TryAgain, within=retry_within)
+        self._creating = retrying(retry_pauses, NotReached, _TryAgain, within=retry_within)
 
     def call(
         self,
@@ -197,7 +199,7 @@ class HttpCalls(Calls):
     """
 
     def __init__(self, recipe: Http) -> None:
-        super().__init__(recipe.retry_pauses)
+        super().__init__(recipe.retry_pauses, recipe.retry_within)
         self._timeout = (recipe.connect_timeout, recipe.read_timeout)
         self._transport = HTTPAdapter(pool_connections=recipe.pool, pool_maxsize=recipe.pool)
 

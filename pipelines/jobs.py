@@ -18,6 +18,7 @@ JOBS: dict[str, str] = {
     "legacy-certificate-migrator": "pipelines.legacy_certificate_migrator",
     "merge-user-courses": "pipelines.merge_user_courses",
     "metrics-data-transformer": "pipelines.metrics_data_transformer",
+    "notification-job": "pipelines.notification_job",
     "relation-cache-updater": "pipelines.relation_cache_updater",
     "user-cache-updater-2.0": "pipelines.user_cache_updater",
 }
@@ -32,6 +33,7 @@ SUMMARIES: dict[str, str] = {
     "legacy-certificate-migrator": "certificates of the time before Sunbird RC into RC, stage by stage",
     "merge-user-courses": "one account's consumption, aggregates and enrolments to another, of the same person",
     "metrics-data-transformer": "ratings and plays of imported contents to their originals in the sourcing repository",
+    "notification-job": "sends e-mails, SMS and pushes; what could not be sent is put back once",
     "relation-cache-updater": "published courses to leaf nodes, optional nodes and ancestors in Redis",
     "user-cache-updater-2.0": "what the user service says of its users, to profiles in Redis for the reports",
 }

@@ -250,12 +250,15 @@ NOT_USED_HERE: tuple[tuple[str, str], ...] = (
         r"|schema\.(basePath|supportedVersion)(\..+)?|service\.[\w.]+\.(basePath|entity|rcApiKey)"
         r"|media_download_duration|sunbird_instance_name|kafka\.(broker-servers|groupId|input\.topic)"
         r"|(content|framework|user)_read_api|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api"
-        r"|program-service-baseUrl|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time",
+        r"|program-service-baseUrl|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time"
+        r"|(sunbird_)?mail_server_\w+|sms_\w+|fcm_\w+|sunbird_(msg_91|notification|fcm)_\w+",
         "this job does not need it",
     ),
 )
 
-_SECRET = re.compile(r"password|secret|token|api_?key|storage_key", re.IGNORECASE)
+_SECRET = re.compile(
+    r"password|secret|token|api_?key|storage_key|auth_key|account_key|service_account|91_auth", re.IGNORECASE
+)
 MASK = "********"
 
 SettingsType = TypeVar("SettingsType", bound=JobSettings)

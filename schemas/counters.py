@@ -93,6 +93,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "skipped-events-count",
         "failed-events-count",
     ),
+    "notification-job": (
+        "total-events-count",
+        "success-events-count",
+        "failed-events-count",
+        "skipped-event-count",
+    ),
     "relation-cache-updater": (
         "total-events-count",
         "success-events-count",

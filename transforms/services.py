@@ -25,12 +25,15 @@ __all__ = [
     "Documents",
     "Frameworks",
     "ImportedContents",
+    "Mails",
     "Objects",
     "OutcomeUnknown",
+    "Pushes",
     "ServiceAnswer",
     "ServiceRefused",
     "Signing",
     "Templates",
+    "TextMessages",
     "UserBlocked",
     "UserProfiles",
     "Users",
@@ -229,4 +232,35 @@ class Documents(Protocol):
 
     def has_index(self, index: str) -> bool:
         """Whether there is such an index or alias."""
+        ...
+
+
+class Mails(Protocol):
+    """A mail server. Raises ServiceRefused and StoreUnavailable (surely not sent), OutcomeUnknown."""
+
+    def send(self, recipients: Sequence[str], subject: str | None, html: str, identifier: str | None = None) -> None:
+        """Send one mail to all recipients, none of whom sees another, or to nobody.
+
+        ``identifier``: the same for the same mail, so that who gets it twice can tell. spec: notification-job §3.1
+        """
+        ...
+
+
+class TextMessages(Protocol):
+    """A provider of SMS. Raises as ``Mails``."""
+
+    def send(self, numbers: Sequence[str], text: str) -> None:
+        """Send a text to all numbers. spec: notification-job §3.2"""
+        ...
+
+
+class Pushes(Protocol):
+    """Firebase Cloud Messaging. Raises as ``Mails``. What is given are the provider's counts, where it says any."""
+
+    def to_devices(self, tokens: Sequence[str], data: Mapping[str, Any]) -> dict[str, int]:
+        """Send to devices. spec: notification-job §3.3"""
+        ...
+
+    def to_topic(self, topic: str, data: Mapping[str, Any]) -> dict[str, int]:
+        """Send to all that have subscribed to a topic. spec: notification-job §3.3"""
         ...

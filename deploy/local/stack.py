@@ -22,13 +22,14 @@ from deploy.local.processes import Processes, accepts_connections, free_port, po
 from deploy.local.progress import Progress
 from deploy.local.redis import Redis
 from deploy.local.service import Service, Surroundings
+from deploy.local.smtp import Smtp
 from deploy.local.stubs import Stubs
 
 SERVICES: dict[str, Service] = {
     service.name: service
-    for service in (Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), ObjectStorage(), Stubs())
+    for service in (Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), ObjectStorage(), Smtp(), Stubs())
 }
-NOT_YET = ("mongo", "neo4j", "smtp")
+NOT_YET = ("mongo", "neo4j")
 DEFAULT_PORTS = {name: port for service in SERVICES.values() for name, port in service.ports.items()}
 DEFAULT_SLOTS = 8
 

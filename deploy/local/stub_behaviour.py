@@ -10,13 +10,15 @@ PUT    /stub/templates/NAME     the text of /templates/NAME.svg
 PUT    /stub/contributors/NAME  what coKreat's portal knows of a user, or "admin", who may not be deleted
 PUT    /stub/sourcing_contents/NAME  the members of a content of coKreat's sourcing repository
        (null removes; a PUT without NAME takes an object with many of them at once; GET without NAME gives all)
-GET    /stub/notifications      what was sent (the ``request`` of each), oldest first; also /stub/feeds, and
-                                /stub/content_updates (of sourcing contents)
+GET    /stub/notifications      what was sent (the ``request`` of each), oldest first; also /stub/feeds,
+                                /stub/content_updates (of sourcing contents), /stub/text_messages and /stub/pushes
+                                (the body of each)
 GET    /stub/credentials        RC's records by osid; /stub/registry: the certificate registry's by id
 DELETE /stub/KIND               forgets all of the kind, for each of the kinds above
 PUT    /stub/settings           any of {"rc_key": "…", "rc_unique": true (RC refuses duplicates), "delay_ms": 50 (for
                                 every answer of a service), "search_form": "list" or "object",
-                                "public_keys": ["1-…"]}; GET gives all
+                                "public_keys": ["1-…"], "sms_key": "…", "fcm_key": "…", "fcm_public_key": PEM of the
+                                service account, "fcm_tokens": [] (revokes all)}; GET gives all
 PUT    /stub/behaviour          {"fail_with": 503, "delay_ms": 200, "times": 3}: how the next POSTs are answered;
                                 without `times` until this is set again, `{}` for good behaviour
 PUT    /stub/faults             a list of faults, in place of those before; GET gives those that are left, DELETE ends
@@ -61,13 +63,18 @@ STATES = {
     "templates": "templates",
     "notifications": "notifications",
     "feeds": "feeds",
+    "text_messages": "text_messages",
+    "pushes": "pushes",
     "credentials": "credentials",
     "registry": "registry",
     "contributors": "contributors",
     "sourcing_contents": "sourcing_contents",
     "content_updates": "content_updates",
 }
-SETTINGS = ("rc_key", "rc_unique", "search_form", "public_keys")
+SETTINGS = (
+    *("rc_key", "rc_unique", "search_form", "public_keys"),
+    *("sms_key", "fcm_key", "fcm_public_key", "fcm_tokens"),
+)
 SETTABLE = ("collections", "contents", "users", "frameworks", "templates", "contributors", "sourcing_contents")
 BODIES = {"error": '{"responseCode":"SERVER_ERROR"}', "html": "<html><body>hello</body></html>", "empty": ""}
 WRONG = '{"result":["wrong"],"signatureValue":7,"data":"wrong"}'

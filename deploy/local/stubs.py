@@ -3,6 +3,7 @@
 import sys
 from typing import Any, ClassVar
 
+from deploy.local.notification_providers import FCM_KEY, FCM_PATH, SMS_KEY, SMS_PATH
 from deploy.local.processes import LOOPBACK, accepts_connections
 from deploy.local.service import Service, Surroundings
 
@@ -40,6 +41,12 @@ class Stubs(Service):
             "service.certreg.basePath": address,
             "service.enc.basePath": address,
             "cert_domain_url": address,
+            "sunbird_msg_91_baseurl": f"{address}/",
+            "sunbird_msg_91_post_url": SMS_PATH,
+            "sms_auth_key": SMS_KEY,
+            "sms_default_sender": "TesSun",
+            "sunbird_fcm_url": f"{address}/{FCM_PATH}",
+            "fcm_account_key": FCM_KEY,
             # CLOUD_BASE_PATH/NAME.svg is one of the stubs' templates
             "cloud_storage_base_url": address,
             "content_cloud_storage_container": "templates",

@@ -22,6 +22,8 @@ DELETE /program/v1/user/ID                          coKreat's contribution servi
 GET    /sourcing/content/v3/read/ID                 the content service of coKreat's sourcing repository
 PATCH  /sourcing/content/v4/system/update/ID        sets members of one of its contents, and keeps what was set
 
+and the providers of SMS and pushes: deploy.local.notification_providers.
+
 spec: collection-cert-pre-processor §3.5-§3.7; collection-certificate-generator §3.4, §3.5.3, §3.5.7, §3.7, §3.9-§3.11;
 cokreat-user-delete §3; metrics-data-transformer §3; user-cache-updater §3.3
 """
@@ -32,27 +34,20 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from deploy.local.notification_providers import Answer, NotificationProviders, header
 from deploy.local.signatures import Keys
 
 PRINT_URIS_KEPT = 1_000
 RC = "/registry-service/api/v1"
 
 
-class Answer(NamedTuple):
-    """An answer: its status, the text of its body, and the type of that."""
-
-    status: int
-    text: str
-    content_type: str = "application/json"
-
-
 @dataclass
-class SunbirdServices:
+class SunbirdServices(NotificationProviders):
     """The services' state, which may be set and read freely, and their answers. For many threads at once."""
 
     statuses: dict[str, str] = field(default_factory=dict)
@@ -117,6 +112,10 @@ class SunbirdServices:
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """What the service at this path (with query) answers; names of ``headers`` in any case."""
         parts = urlsplit(path)
+        provider = self.provider(parts.path) if method == "POST" else None
+        if provider is not None:
+            with self.lock:
+                return provider(headers, body)
         fitting = (
             (route, found)
             for wanted, pattern, route in self._routes
@@ -125,7 +124,7 @@ class SunbirdServices:
         route, found = next(fitting, (None, None))
         if route is None or found is None:
             return _error(404, "RESOURCE_NOT_FOUND")
-        if path.startswith(RC) and self.rc_key and _header(headers, "authorization") != self.rc_key:
+        if path.startswith(RC) and self.rc_key and header(headers, "authorization") != self.rc_key:
             return _error(401, "UNAUTHORIZED")
         names = [unquote(name) for name in found.groups()]
         if method not in ("POST", "PATCH"):
@@ -137,7 +136,7 @@ class SunbirdServices:
         if not isinstance(request, dict):
             return _error(400, "CLIENT_ERROR")
         if method == "PATCH":
-            return route(*names, request, _header(headers, "x-channel-id"))
+            return route(*names, request, header(headers, "x-channel-id"))
         return route(*names, request)
 
     # --- search, contents, users, frameworks
@@ -345,10 +344,6 @@ def _error(status: int, code: str, error: str | None = None) -> Answer:
 def _rc(action: str, status: int, params: dict[str, Any], result: dict[str, Any]) -> Answer:
     body = {"id": f"sunbird-rc.registry.{action}", "params": params, "responseCode": "OK", "result": result}
     return _json(status, body)
-
-
-def _header(headers: Mapping[str, str], wanted: str) -> str | None:
-    return next((value for name, value in headers.items() if name.lower() == wanted), None)
 
 
 def _object(value: Any) -> dict[str, Any]:
