@@ -26,13 +26,16 @@ from io_connectors.http import Answer, Calls, Http
 from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 from io_connectors.memory_documents import MemoryElasticsearch
 from io_connectors.memory_http import MemoryHttp
+from io_connectors.memory_mail import MemoryMailServer
 from io_connectors.memory_objects import MemoryObjectStore
 from io_connectors.object_storage import ObjectStore
+from io_connectors.pace import Pace
 from io_connectors.redis import Redis
+from io_connectors.smtp import Smtp
 from io_connectors.threads import Threads
 from pipelines.settings import Loaded, UsageError
 from transforms.counters import count
-from transforms.services import Documents, Objects, ServiceRefused
+from transforms.services import Documents, Mails, Objects, ServiceRefused
 from transforms.stores import Delete, HashChange, KeyValues, Opens, Refused, Select, Tables, Update, Write
 
 __all__ = ["CALLS", "DIFFERS", "SAME", "Comparison", "in_the_shadow", "shadowed"]
@@ -284,14 +287,26 @@ class ShadowCalls(Calls):
         raise ServiceRefused(f"{address.netloc} is not called in the shadow ({request.method})")
 
 
+class ShadowMails:
+    """A mail server that nothing is sent by."""
+
+    def __init__(self, mails: Mails, comparison: Comparison) -> None:
+        self._comparison = comparison
+
+    def send(self, recipients: Sequence[str], subject: str | None, html: str, identifier: str | None = None) -> None:
+        count(self._comparison.job, CALLS)
+        raise ServiceRefused("no mail is sent in the shadow")
+
+
 _AROUND: dict[type, Callable[[Any, Comparison], Any]] = {
     **dict.fromkeys((Cassandra, MemoryCassandra), ShadowTables),
     **dict.fromkeys((Redis, MemoryRedis), ShadowKeyValues),
     **dict.fromkeys((Elasticsearch, MemoryElasticsearch), ShadowDocuments),
     **dict.fromkeys((ObjectStore, MemoryObjectStore), ShadowObjects),
     **dict.fromkeys((Http, MemoryHttp), ShadowCalls),
+    **dict.fromkeys((Smtp, MemoryMailServer), ShadowMails),
 }
-_HARMLESS = (Threads, MemoryCollectionStatuses)
+_HARMLESS = (Threads, Pace, MemoryCollectionStatuses)
 
 
 def _plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ from pipelines.shadow import (
     Comparison,
     ShadowDocuments,
     ShadowKeyValues,
+    ShadowMails,
     ShadowObjects,
     ShadowTables,
     in_the_shadow,
@@ -35,7 +36,7 @@ from pipelines.shadow import (
 from tests.pipelines.test_enrolment_reconciliation import Site, consumed, event
 from transforms.counters import counted_in_this_process, forget_counts
 from transforms.reconcile_progress import ReconciliationStores
-from transforms.services import Documents, Objects, ServiceRefused
+from transforms.services import Documents, Mails, Objects, ServiceRefused
 from transforms.stores import Delete, HashChange, KeyValues, Tables, Update
 
 SITE = Path(__file__).parents[2] / "deploy" / "config" / "site.yaml"
@@ -146,7 +147,13 @@ def test_a_job_without_a_shadow_says_so(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("protocol", "shadow"),
-    [(Tables, ShadowTables), (KeyValues, ShadowKeyValues), (Documents, ShadowDocuments), (Objects, ShadowObjects)],
+    [
+        (Tables, ShadowTables),
+        (KeyValues, ShadowKeyValues),
+        (Documents, ShadowDocuments),
+        (Objects, ShadowObjects),
+        (Mails, ShadowMails),
+    ],
 )
 def test_a_shadow_has_all_that_its_store_has(protocol: Any, shadow: Any, comparison: Comparison) -> None:
     asked = {name for name, _ in inspect.getmembers(protocol, inspect.isfunction) if not name.startswith("_")}
