@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -26,8 +27,10 @@ __all__ = [
     "Http",
     "HttpCalls",
     "HttpResult",
+    "Into",
     "NoAnswer",
     "NotReached",
+    "TooLarge",
     "Unsendable",
 ]
 
@@ -42,6 +45,7 @@ _PERHAPS_PROCESSED = frozenset({408, 502, 504})
 _REDIRECTED = frozenset({"GET", "HEAD"})
 _REDIRECTS = 5
 _CHUNK = 1 << 16
+_FILE_CHUNK = 1 << 20
 
 
 class HttpResult(NamedTuple):
@@ -64,6 +68,27 @@ class Answer(NamedTuple):
     charset: str | None = None
 
 
+class Into(NamedTuple):
+    """Where the body of a 200 goes instead of into memory, and how many seconds it may take to arrive."""
+
+    file: BinaryIO
+    seconds: float
+
+    def take(self, chunks: Iterable[bytes], limit: int) -> None:
+        """Write the chunks in place of what is there. Raises BodyRefused for too many bytes, or too many seconds."""
+        self.file.seek(0)
+        self.file.truncate()
+        latest = time.monotonic() + self.seconds
+        size = 0
+        for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge("a body that is larger than the limit")
+            if time.monotonic() > latest:
+                raise BodyRefused(f"a body that takes longer than {self.seconds:g} seconds")
+            self.file.write(chunk)
+
+
 class NoAnswer(StoreUnavailable):
     """A request was sent, or may have been, and no answer came."""
 
@@ -77,7 +102,11 @@ class Unsendable(StoreUnavailable):
 
 
 class BodyRefused(ServiceRefused):
-    """An answer came, but its body is larger than the limit, or is not in the encoding that it claims."""
+    """An answer came, but its body is larger than the limit, too slow, or is not in the encoding that it claims."""
+
+
+class TooLarge(BodyRefused):
+    """A body of more bytes than the limit."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +200,27 @@ class Calls(ABC):
         answer = self._answer(_prepared("GET", url, {"headers": {}}), again, limit)
         return answer.status, answer.body
 
-    def _answer(self, request: requests.PreparedRequest, again: frozenset[int] | None, limit: int | None) -> Answer:
+    def download(self, url: str, into: Into, *, limit: int, headers: Mapping[str, str] | None = None) -> HttpResult:
+        """GET a file of any size; the body of a 200 goes ``into``, every other answer is given as of ``call``.
+
+        Tried again, from the beginning, and raises, as a repeatable ``call``; BodyRefused for what is larger than
+        ``limit`` bytes or takes too long.
+        """
+        request = _prepared("GET", url, {"headers": dict(headers or {})})
+        return _text(self._answer(request, LATER, limit, into))
+
+    def _answer(
+        self,
+        request: requests.PreparedRequest,
+        again: frozenset[int] | None,
+        limit: int | None,
+        into: Into | None = None,
+    ) -> Answer:
         if again is None:
-            return self._exchange(request, limit)
+            return self._exchange(request, limit, into)
 
         def once() -> Answer:
-            answer = self._exchange(request, limit)
+            answer = self._exchange(request, limit, into)
             if answer.status in again:
                 raise _TryAgain(answer)
             return answer
@@ -187,8 +231,11 @@ class Calls(ABC):
             return last.answer
 
     @abstractmethod
-    def _exchange(self, request: requests.PreparedRequest, limit: int | None) -> Answer:
-        """Send once. Raises NotReached, NoAnswer, Unsendable, ServiceRefused."""
+    def _exchange(self, request: requests.PreparedRequest, limit: int | None, into: Into | None = None) -> Answer:
+        """Send once; the body of a 200 goes ``into``, where that is given.
+
+        Raises NotReached, NoAnswer, Unsendable, ServiceRefused.
+        """
 
 
 class HttpCalls(Calls):
@@ -203,17 +250,19 @@ class HttpCalls(Calls):
         self._timeout = (recipe.connect_timeout, recipe.read_timeout)
         self._transport = HTTPAdapter(pool_connections=recipe.pool, pool_maxsize=recipe.pool)
 
-    def _exchange(self, request: requests.PreparedRequest, limit: int | None) -> Answer:
+    def _exchange(self, request: requests.PreparedRequest, limit: int | None, into: Into | None = None) -> Answer:
         url = str(request.url)
         for _ in range(_REDIRECTS + 1):
-            answer, target = self._exchange_here(request, limit)
+            answer, target = self._exchange_here(request, limit, into)
             further = _redirected(request, target) if target is not None and request.method in _REDIRECTED else None
             if further is None:
                 return answer
             request = further
         raise ServiceRefused(f"{_address(url)} redirects more than {_REDIRECTS} times")
 
-    def _exchange_here(self, request: requests.PreparedRequest, limit: int | None) -> tuple[Answer, str | None]:
+    def _exchange_here(
+        self, request: requests.PreparedRequest, limit: int | None, into: Into | None
+    ) -> tuple[Answer, str | None]:
         address = _address(str(request.url))
         try:
             response = self._transport.send(request, stream=True, timeout=self._timeout)
@@ -225,10 +274,15 @@ class HttpCalls(Calls):
         except (HTTPError, OSError) as error:
             raise NoAnswer(f"{address} does not answer: {_why(error)}") from error
         try:
-            body = _read(response, limit)
-        except (requests.exceptions.ContentDecodingError, _TooLarge) as error:
+            body = _read(response, limit, into)
+        except BodyRefused as error:
             response.close()
-            raise BodyRefused(f"{address} answers {response.status_code} with a body that is {_fault(error)}") from None
+            raise type(error)(f"{address} answers {response.status_code} with {error}") from None
+        except requests.exceptions.ContentDecodingError:
+            response.close()
+            raise BodyRefused(
+                f"{address} answers {response.status_code} with a body that is not in the encoding that it claims"
+            ) from None
         except (requests.RequestException, HTTPError, OSError) as error:
             raise NoAnswer(f"{address} does not answer in full: {_why(error)}") from error
         content_type = response.headers.get("Content-Type", "")
@@ -237,25 +291,20 @@ class HttpCalls(Calls):
         return Answer(response.status_code, body, charset), target
 
 
-class _TooLarge(Exception):
-    """A body of more bytes than the limit."""
-
-
-def _read(response: requests.Response, limit: int | None) -> bytes:
+def _read(response: requests.Response, limit: int | None, into: Into | None) -> bytes:
     if limit is None:
         return response.content
+    if into is not None and response.status_code == 200:
+        into.take(response.iter_content(_FILE_CHUNK), limit)
+        return b""
     chunks: list[bytes] = []
     size = 0
     for chunk in response.iter_content(_CHUNK):
         size += len(chunk)
         if size > limit:
-            raise _TooLarge
+            raise TooLarge("a body that is larger than the limit")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _fault(error: Exception) -> str:
-    return "larger than the limit" if isinstance(error, _TooLarge) else "not in the encoding that it claims"
 
 
 def _prepared(method: str, url: str, arguments: Mapping[str, Any]) -> requests.PreparedRequest:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import requests
 
-from io_connectors.http import Answer, BodyRefused, Calls, NoAnswer, NotReached
+from io_connectors.http import Answer, Calls, Into, NoAnswer, NotReached, TooLarge
 from io_connectors.one_per_process import one_per_process
 
 __all__ = ["Handler", "MemoryCall", "MemoryHttp", "MemoryHttpCalls"]
@@ -98,7 +98,7 @@ class MemoryHttpCalls(Calls):
             self._faults.clear()
             self.most_in_flight = self.in_flight
 
-    def _exchange(self, request: requests.PreparedRequest, limit: int | None) -> Answer:
+    def _exchange(self, request: requests.PreparedRequest, limit: int | None, into: Into | None = None) -> Answer:
         body = request.body or b""
         sent = body.encode() if isinstance(body, str) else bytes(body)
         call = MemoryCall(str(request.method), request.path_url, request.headers, sent)
@@ -112,7 +112,10 @@ class MemoryHttpCalls(Calls):
                 raise NoAnswer("HTTP in memory does not answer: read time-out")
         content = text.encode() if isinstance(text, str) else text
         if limit is not None and len(content) > limit:
-            raise BodyRefused(f"HTTP in memory answers {status} with a body that is larger than the limit")
+            raise TooLarge(f"HTTP in memory answers {status} with a body that is larger than the limit")
+        if into is not None and status == 200:
+            into.take([content], len(content))
+            return Answer(status, b"")
         return Answer(status, content)
 
     @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from io_connectors.memory import Twin
@@ -21,7 +22,7 @@ class MemoryObjectStore:
 
     def open(self) -> MemoryObjects:
         """The twin of this name and container."""
-        return one_per_process(self, MemoryObjects)
+        return one_per_process(self, lambda: MemoryObjects(self.container))
 
 
 class MemoryObject(NamedTuple):
@@ -32,10 +33,11 @@ class MemoryObject(NamedTuple):
 
 
 class MemoryObjects(Twin):
-    """One container (``transforms.services.Objects``)."""
+    """One container (``transforms.services.Objects`` and ``FileObjects``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, container: str) -> None:
         super().__init__()
+        self._container = container
         self._objects: dict[str, MemoryObject] = {}
 
     def put(self, key: str, content: bytes, content_type: str) -> None:
@@ -44,6 +46,20 @@ class MemoryObjects(Twin):
         with self._call():
             self._operate("put", key)
             self._objects[key] = MemoryObject(bytes(content), content_type)
+
+    def put_file(self, key: str, file: Path, content_type: str) -> str:
+        """As the protocol says."""
+        self.put(key, file.read_bytes(), content_type)
+        return self.url(key)
+
+    def url(self, key: str) -> str:
+        """As the protocol says."""
+        return f"https://memory.example.org/{self._container}/{checked_key(key)}"
+
+    def size(self, key: str) -> int | None:
+        """As the protocol says."""
+        found = self.get(key)
+        return None if found is None else len(found)
 
     def get(self, key: str) -> bytes | None:
         """As the protocol says."""

@@ -12,6 +12,7 @@ from datetime import UTC, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import obstore
 import requests
@@ -32,7 +33,11 @@ __all__ = ["KINDS", "ObjectStore", "StoredObjects"]
 
 S3 = ("aws", "s3", "oci", "cephs3", "minio")
 KINDS = ("azure", *S3, "gcloud", "local")
-"""The values of ``cert_cloud_storage_type``."""
+"""The values of ``cert_cloud_storage_type`` and ``cloud_storage_type``."""
+
+# A file is sent in parts, some at a time: what it takes of memory.
+PART_BYTES = 8 * 1024 * 1024
+PARTS_AT_ONCE = 2
 
 FOUR_PAUSES = (0.2, 1.0, 2.0, 5.0)
 """Seconds before the second to fifth try."""
@@ -45,6 +50,7 @@ _REGION = "us-east-1"
 _REGION_IN_HOST = re.compile(r"\b(?:s3|objectstorage)[.-]([a-z]{2,}(?:-[a-z]+)+-\d+)\.")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _LATER = frozenset({"408", "425", "429"})
+_PLAIN_IN_PATHS = "/-_.~!$&'()*+,;=:@"
 
 T = TypeVar("T")
 Store = AzureStore | GCSStore | LocalStore | S3Store
@@ -57,8 +63,9 @@ class ObjectStore:
     ``key`` and ``secret`` are by kind: Azure's account and its key; the S3 kinds' access key id and secret key;
     Google's client e-mail and private key (PEM); none for a local directory. ``endpoint`` may name another address than
     the kind's own: Azure's with all that stands before the container, S3's with path-style addressing from then on, or
-    the local directory, by default the system's temporary one. ValueError, which names the setting, for what can be no
-    store. spec: collection-certificate-generator §3.5.6
+    the local directory, by default the system's temporary one. ``read_base``: what the addresses of a local
+    directory's objects begin with. ValueError, which names the setting (``settings`` is what its name begins with), for
+    what can be no store. spec: collection-certificate-generator §3.5.6
     """
 
     kind: str
@@ -69,15 +76,18 @@ class ObjectStore:
     connect_timeout: float = 10.0
     timeout: float = 60.0
     retry_pauses: tuple[float, ...] = FOUR_PAUSES
+    read_base: str | None = None
+    settings: str = "cert_cloud_storage"
+    container_setting: str = "cert_container_name"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"cert_cloud_storage_type: {self.kind!r} is none of {', '.join(KINDS)}")
+            raise ValueError(f"{self.settings}_type: {self.kind!r} is none of {', '.join(KINDS)}")
         if not self.container:
-            raise ValueError("cert_container_name is not set")
+            raise ValueError(f"{self.container_setting} is not set")
         for name in ("key", "secret"):
             if self.kind != "local" and not getattr(self, name):
-                raise ValueError(f"cert_cloud_storage_{name} is not set, which {self.kind} needs")
+                raise ValueError(f"{self.settings}_{name} is not set, which {self.kind} needs")
         if self.kind == "azure":
             _account_key(self)
         elif self.kind == "gcloud":
@@ -122,6 +132,42 @@ class StoredObjects:
             )
         except FileNotFoundError:
             raise StoreUnavailable(f"{self._recipe.address}: there is no such container") from None
+
+    def put_file(self, key: str, file: Path, content_type: str) -> str:
+        """Write a file as object, in place of one that is there, a part at a time; the object's absolute address.
+
+        spec: content-auto-creator §3.7
+        """
+        attributes = {} if self._recipe.kind == "local" else {"Content-Type": content_type}
+        is_large = file.stat().st_size > PART_BYTES
+        # what is not there is not found below either, but then it is the container
+        file.open("rb").close()
+        try:
+            self._tried(
+                lambda store: obstore.put(
+                    store,
+                    checked_key(key),
+                    file,
+                    attributes=attributes or None,
+                    use_multipart=is_large,
+                    chunk_size=PART_BYTES,
+                    max_concurrency=PARTS_AT_ONCE,
+                )
+            )
+        except FileNotFoundError:
+            raise StoreUnavailable(f"{self._recipe.address}: there is no such container") from None
+        return self.url(key)
+
+    def url(self, key: str) -> str:
+        """The absolute address of an object, as everybody would read it."""
+        return f"{_read_base(self._recipe, self._store)}/{quote(checked_key(key), safe=_PLAIN_IN_PATHS)}"
+
+    def size(self, key: str) -> int | None:
+        """The bytes of an object, as the store says (a HEAD request); None when there is none."""
+        try:
+            return self._tried(lambda store: int(obstore.head(store, checked_key(key))["size"]))
+        except FileNotFoundError:
+            return None
 
     def get(self, key: str) -> bytes | None:
         """An object; None when there is none."""
@@ -172,6 +218,22 @@ def _failure(address: str, error: Exception) -> Exception:
 
 
 # --- the kinds
+
+
+def _read_base(recipe: ObjectStore, opened: Callable[[], Store]) -> str:
+    """What stands before the key in an object's address."""
+    endpoint = recipe.endpoint and _with_scheme(recipe.endpoint).rstrip("/")
+    if recipe.kind == "local":
+        return f"{(recipe.read_base or '').rstrip('/')}/{recipe.container}"
+    if recipe.kind == "azure":
+        return f"{endpoint or f'https://{recipe.key}.blob.core.windows.net'}/{recipe.container}"
+    if recipe.kind == "gcloud":
+        return f"{endpoint or 'https://storage.googleapis.com'}/{recipe.container}"
+    if endpoint:
+        return f"{endpoint}/{recipe.container}"
+    store: Any = opened()
+    own = str(store.config["endpoint"])
+    return own if recipe.container in own else f"{own}/{recipe.container}"
 
 
 def _store(recipe: ObjectStore) -> Store:
@@ -248,7 +310,7 @@ def _account_key(recipe: ObjectStore) -> str:
     try:
         b64decode(secret, validate=True)
     except ValueError:
-        raise ValueError("cert_cloud_storage_secret is no account key in base64") from None
+        raise ValueError(f"{recipe.settings}_secret is no account key in base64") from None
     return secret
 
 
@@ -277,7 +339,7 @@ def _service_account(recipe: ObjectStore) -> Any:
     try:
         return Credentials.from_service_account_info(account, scopes=[GOOGLE_SCOPE])  # type: ignore[no-untyped-call]
     except ValueError:
-        raise ValueError("cert_cloud_storage_secret is no private key (PEM)") from None
+        raise ValueError(f"{recipe.settings}_secret is no private key (PEM)") from None
 
 
 def _session() -> requests.Session:

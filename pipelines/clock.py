@@ -1,4 +1,4 @@
-"""What the rules take as arguments because they must not look for themselves: the time and fresh ids."""
+"""What the rules take as arguments because they must not look for themselves: time, waiting, fresh ids."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ def new_uuid() -> str:
 def any_character(text: str) -> str:
     """One character of a text, which nobody can guess. A plain function, for the source of it does not pickle."""
     return secrets.choice(text)
+
+
+def wait_seconds(seconds: float) -> None:
+    """Wait so long; the thread's, not the worker's time."""
+    time.sleep(seconds)

@@ -29,7 +29,12 @@ from pipelines.settings import Loaded, UsageError, load
 __all__ = ["Group", "Member", "beam_options_of", "load_group"]
 
 # Of options that jobs ask for: which one holds for all of them. What else two jobs want differently is refused.
-_WHICH_HOLDS = {"max_bundle_size": min, "max_bundle_time_mills": min, "parallelism": max}
+_WHICH_HOLDS = {
+    "max_bundle_size": min,
+    "max_bundle_time_mills": min,
+    "parallelism": max,
+    "checkpoint_timeout_millis": max,
+}
 
 
 @dataclass(frozen=True)

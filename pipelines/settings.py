@@ -210,6 +210,41 @@ class CloudSettings(JobSettings):
     cloud_container: str = key("content_cloud_storage_container", "", "container of the contents")
 
 
+class FileStoreSettings(JobSettings):
+    """The object store that files of contents are copied to, and how they are downloaded."""
+
+    store_kind: str = key(
+        "cloud_storage_type", "azure", "azure, aws, s3, oci, cephs3, minio, gcloud, or local: files in a directory"
+    )
+    store_container: str = key("cloud_storage_container", ..., "its container of contents", min_length=1)
+    store_key: SecretStr | None = key("cloud_storage_key", None, "account, access key id or client e-mail")
+    store_secret: SecretStr | None = key("cloud_storage_secret", None, "its secret")
+    store_endpoint: str | None = key("cloud_storage_endpoint", None, "address of the store; a directory for local")
+    store_read_base: str | None = key(
+        "cloudstorage.read_base_path", None, "what the addresses of files begin with, for local only"
+    )
+    download_duration: str = key(
+        "media_download_duration",
+        "300 seconds",
+        "longest time of one download",
+        pattern=r"^\s*[1-9]\d{0,5}\s*(s|seconds?|m|minutes?)\s*$",
+    )
+
+    @property
+    def download_seconds(self) -> float:
+        number, unit = re.findall(r"\d+|[a-z]+", self.download_duration)
+        return float(number) * (60 if unit.startswith("m") else 1)
+
+
+class Neo4jSettings(JobSettings):
+    """The graph of contents."""
+
+    neo4j_route_path: str = key("neo4j.routePath", "bolt://localhost:7687", "Neo4j: bolt://host:port", min_length=1)
+    neo4j_graph: str = key("neo4j.graph", "domain", "label of the nodes that are read", min_length=1)
+    neo4j_username: str | None = key("neo4j.username", None, "user, where Neo4j wants one")
+    neo4j_password: SecretStr | None = key("neo4j.password", None, "password of that user")
+
+
 # Keys of ours and of upstream that set an option of Beam's Flink runner, and what they mean.
 FLINK_OPTIONS: dict[str, tuple[str, str]] = {
     "flink.master": ("flink_master", "Flink's REST address, host:port"),
@@ -251,7 +286,9 @@ NOT_USED_HERE: tuple[tuple[str, str], ...] = (
         r"|media_download_duration|sunbird_instance_name|kafka\.(broker-servers|groupId|input\.topic)"
         r"|(content|framework|user)_read_api|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api"
         r"|program-service-baseUrl|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time"
-        r"|(sunbird_)?mail_server_\w+|sms_\w+|fcm_\w+|sunbird_(msg_91|notification|fcm)_\w+",
+        r"|(sunbird_)?mail_server_\w+|sms_\w+|fcm_\w+|sunbird_(msg_91|notification|fcm)_\w+"
+        r"|content_auto_creator\.(allowed_\w+|content_\w+|bulk_\w+|artifact_\w+|temp_\w+|api_\w+|maxIteration|g_\w+"
+        r"|gdrive\.\w+|\w+_backoff_delay|actions)|object\.(cloud_props|override_manifest_props)|search_(exists_)?fields",
         "this job does not need it",
     ),
 )

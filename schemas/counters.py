@@ -60,6 +60,13 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "skipped-notify-user-count",
         "user-feed-count",
     ),
+    "content-auto-creator": (
+        "total-message-count",
+        "skipped-message-count",
+        "success-message-count",
+        "error-message-count",
+        "failed-message-count",
+    ),
     "enrolment-reconciliation": (
         "total-events-count",
         "skipped-events-count",

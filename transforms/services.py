@@ -12,6 +12,8 @@ No message of theirs holds personal data, a key or an answer's body.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from transforms.stores import StoreUnavailable
@@ -19,16 +21,28 @@ from transforms.stores import StoreUnavailable
 __all__ = [
     "CertificateRegistry",
     "ContentReads",
+    "ContentSearch",
     "Contents",
     "Contributors",
     "Credentials",
+    "Directories",
     "Documents",
+    "Downloads",
+    "Drive",
+    "DriveBusy",
+    "DriveFile",
+    "FileObjects",
+    "FileTooLarge",
     "Frameworks",
+    "Graph",
+    "Hierarchies",
     "ImportedContents",
+    "JsonReads",
     "Mails",
     "Objects",
     "OutcomeUnknown",
     "Pushes",
+    "Reply",
     "ServiceAnswer",
     "ServiceRefused",
     "Signing",
@@ -37,6 +51,7 @@ __all__ = [
     "UserBlocked",
     "UserProfiles",
     "Users",
+    "WritesContents",
 ]
 
 
@@ -50,6 +65,22 @@ class UserBlocked(ServiceRefused):
 
 class OutcomeUnknown(StoreUnavailable):
     """A create was sent (read time-out, 502, 504), and whether it was done is not known."""
+
+
+class FileTooLarge(ServiceRefused):
+    """A file has more bytes than the limit."""
+
+
+class DriveBusy(StoreUnavailable):
+    """Google Drive asks to come back later: a rate limit, or an error of its own."""
+
+
+class Reply(NamedTuple):
+    """What a service answered, whatever its status: ``result``, empty when there is none, and the body as text."""
+
+    status: int
+    result: dict[str, Any]
+    text: str = ""
 
 
 class Contents(Protocol):
@@ -72,6 +103,115 @@ class ContentReads(Protocol):
 
         Raises ServiceRefused when the answer's ``responseCode`` is not OK, and when there is none after retries.
         """
+        ...
+
+
+class ContentSearch(Protocol):
+    """The search service, asked for contents (spec: content-auto-creator §3.2)."""
+
+    def search(self, request: Mapping[str, Any]) -> Reply:
+        """The answer to ``{"request": request}``. Raises StoreUnavailable, ServiceRefused."""
+        ...
+
+
+class Hierarchies(Protocol):
+    """The trees of collections, in the content service (spec: content-auto-creator §3.5)."""
+
+    def hierarchy(self, collection_id: str) -> Reply:
+        """The tree as the editor sees it. Raises StoreUnavailable, ServiceRefused."""
+        ...
+
+    def add_to_hierarchy(self, collection_id: str, unit_id: str, child_id: str) -> Reply:
+        """Put a child into a unit; once more changes nothing. Raises StoreUnavailable, ServiceRefused."""
+        ...
+
+
+class WritesContents(Hierarchies, Protocol):
+    """The content service as those use it who make contents (spec: content-auto-creator §3.4).
+
+    Every method gives any answer, whatever its status, and raises StoreUnavailable when there is none, ServiceRefused
+    for what can not be sent or read. Only ``read`` is tried again.
+    """
+
+    def create(self, channel: str, content: Mapping[str, Any]) -> Reply: ...
+
+    def read(self, channel: str, content_id: str) -> Reply:
+        """As the editor sees it."""
+        ...
+
+    def update(self, channel: str, content_id: str, content: Mapping[str, Any]) -> Reply: ...
+
+    def upload(self, channel: str, content_id: str, file_url: str, file_format: str | None) -> Reply:
+        """Name the file of a content, by an address of the own store."""
+        ...
+
+    def review(self, channel: str, content_id: str) -> Reply: ...
+
+    def publish(self, channel: str, content_id: str, published_by: Any) -> Reply: ...
+
+    def system_update(self, channel: str, content_id: str, content: Mapping[str, Any]) -> Reply: ...
+
+
+class JsonReads(Protocol):
+    """JSON documents at any address (spec: auto-creator-v2 §3.1, §3.2)."""
+
+    def read(self, url: str) -> dict[str, Any]:
+        """The object that a 200 brings. Raises ServiceRefused for everything else, StoreUnavailable."""
+        ...
+
+
+class Downloads(Protocol):
+    """Files at any address of http and https (spec: content-auto-creator §3.6)."""
+
+    def fetch(self, url: str, to: Path, limit: int) -> int:
+        """Write a file, which is never in memory as a whole, to a path; its size in bytes.
+
+        Raises FileTooLarge (more bytes than the limit), ServiceRefused (any other final answer, no address of http, too
+        slow), StoreUnavailable.
+        """
+        ...
+
+
+class DriveFile(NamedTuple):
+    """A file of Google Drive; the size in bytes is None where Drive knows none."""
+
+    id: str
+    name: str
+    mime_type: str
+    size: int | None
+
+
+class Drive(Protocol):
+    """Google Drive (spec: content-auto-creator §3.6). Every method may raise DriveBusy, ServiceRefused and
+    StoreUnavailable."""
+
+    def about(self, file_id: str) -> DriveFile: ...
+
+    def fetch(self, file_id: str, to: Path, limit: int) -> int:
+        """As ``Downloads.fetch``."""
+        ...
+
+
+class Directories(Protocol):
+    """Where files are while they are worked on."""
+
+    def directory(self, name: str) -> AbstractContextManager[Path]:
+        """An empty directory of its own for the time of a ``with``; all in it goes with it, whatever happens."""
+        ...
+
+
+class Graph(Protocol):
+    """Neo4j: nodes of one label by their id (spec: content-auto-creator §3.2, auto-creator-v2 §3.7).
+
+    Every method raises Refused for what the graph can not hold, StoreUnavailable.
+    """
+
+    def get_node(self, node_id: str) -> dict[str, Any] | None:
+        """The properties of a node; None when there is none."""
+        ...
+
+    def merge_node(self, node_id: str, properties: Mapping[str, Any]) -> None:
+        """Make the node, or set these properties of it; None removes one, those that are not named stay."""
         ...
 
 
@@ -205,6 +345,21 @@ class ImportedContents(Protocol):
 
     def update(self, content_id: str, channel: str, values: Mapping[str, Any]) -> bool:
         """Set members of a content; False when the answer is one that is not minded. Raises as ``read``."""
+        ...
+
+
+class FileObjects(Protocol):
+    """One container of an object store whose objects are files that others read (spec: content-auto-creator §3.7).
+
+    Every method raises StoreUnavailable, after up to 5 tries, and ValueError for a key that no store can hold.
+    """
+
+    def put_file(self, key: str, file: Path, content_type: str) -> str:
+        """Write a file, a part at a time, in place of an object that is there; its absolute address."""
+        ...
+
+    def size(self, key: str) -> int | None:
+        """The bytes of an object, as the store says; None when there is none."""
         ...
 
 

@@ -20,6 +20,8 @@ PARTITIONS = 2
 # spec: core §13.1, input, output and failed topics of every job, without the environment in front
 TOPICS = (
     "activity.agg.failed",
+    "auto.creation.job.request",
+    "auto.creation.job.request.failed",
     "batch.enrolment.sync.request",
     "content.postpublish.request",
     "coursebatch.job.request",

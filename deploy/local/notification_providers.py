@@ -33,7 +33,7 @@ class Answer(NamedTuple):
     """An answer: its status, the text of its body, and the type of that."""
 
     status: int
-    text: str
+    text: str | bytes
     content_type: str = "application/json"
 
 

@@ -11,10 +11,11 @@ from deploy.local.processes import LOOPBACK, accepts_connections
 from deploy.local.service import Service, Surroundings
 
 CONTAINER = "certificates"
+PUBLIC_CONTAINER = "contents"
 
 
 class ObjectStorage(Service):
-    """The store of certificates; it takes any key and secret."""
+    """The store of certificates, and of the contents' files; it takes any key and secret."""
 
     name = "object-storage"
     ports: ClassVar = {"object-storage": 9000}
@@ -35,12 +36,15 @@ class ObjectStorage(Service):
         return accepts_connections(around.ports["object-storage"])
 
     def populate(self, environment: str, around: Surroundings) -> None:
-        try:
-            answer = requests.put(f"{self._endpoint(around)}/{CONTAINER}", timeout=30)
-        except requests.RequestException as error:
-            raise StackError(f"the object store does not answer: {error}") from error
-        if not answer.ok:
-            raise StackError(f"the object store refuses the container {CONTAINER!r}: status {answer.status_code}")
+        for container, access in ((CONTAINER, "private"), (PUBLIC_CONTAINER, "public-read")):
+            try:
+                answer = requests.put(
+                    f"{self._endpoint(around)}/{container}", headers={"x-amz-acl": access}, timeout=30
+                )
+            except requests.RequestException as error:
+                raise StackError(f"the object store does not answer: {error}") from error
+            if not answer.ok:
+                raise StackError(f"the object store refuses the container {container!r}: status {answer.status_code}")
 
     def settings(self, around: Surroundings) -> dict[str, Any]:
         return {
@@ -49,6 +53,11 @@ class ObjectStorage(Service):
             "cert_cloud_storage_secret": "local",
             "cert_cloud_storage_endpoint": self._endpoint(around),
             "cert_container_name": CONTAINER,
+            "cloud_storage_type": "s3",
+            "cloud_storage_key": "local",
+            "cloud_storage_secret": "local",
+            "cloud_storage_endpoint": self._endpoint(around),
+            "cloud_storage_container": PUBLIC_CONTAINER,
         }
 
     @staticmethod

@@ -17,6 +17,7 @@ from deploy.local.elasticsearch import Elasticsearch
 from deploy.local.errors import StackError, UsageError
 from deploy.local.flink import Flink
 from deploy.local.kafka import Kafka
+from deploy.local.neo4j import Neo4j
 from deploy.local.object_storage import ObjectStorage
 from deploy.local.processes import Processes, accepts_connections, free_port, port_is_free
 from deploy.local.progress import Progress
@@ -27,9 +28,11 @@ from deploy.local.stubs import Stubs
 
 SERVICES: dict[str, Service] = {
     service.name: service
-    for service in (Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), ObjectStorage(), Smtp(), Stubs())
+    for service in (
+        *(Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), Neo4j(), ObjectStorage(), Smtp(), Stubs()),
+    )
 }
-NOT_YET = ("mongo", "neo4j")
+NOT_YET = ("mongo",)
 DEFAULT_PORTS = {name: port for service in SERVICES.values() for name, port in service.ports.items()}
 DEFAULT_SLOTS = 8
 

@@ -9,6 +9,8 @@ PUT    /stub/frameworks/NAME    {"categories": [{"code": "board"}]}
 PUT    /stub/templates/NAME     the text of /templates/NAME.svg
 PUT    /stub/contributors/NAME  what coKreat's portal knows of a user, or "admin", who may not be deleted
 PUT    /stub/sourcing_contents/NAME  the members of a content of coKreat's sourcing repository
+PUT    /stub/KIND/NAME          what deploy.local.content_services keeps: KIND is objects, units (the units of a
+                                collection), sources, schemas, drive, or files (in base64)
        (null removes; a PUT without NAME takes an object with many of them at once; GET without NAME gives all)
 GET    /stub/notifications      what was sent (the ``request`` of each), oldest first; also /stub/feeds,
                                 /stub/content_updates (of sourcing contents), /stub/text_messages and /stub/pushes
@@ -18,7 +20,8 @@ DELETE /stub/KIND               forgets all of the kind, for each of the kinds a
 PUT    /stub/settings           any of {"rc_key": "…", "rc_unique": true (RC refuses duplicates), "delay_ms": 50 (for
                                 every answer of a service), "search_form": "list" or "object",
                                 "public_keys": ["1-…"], "sms_key": "…", "fcm_key": "…", "fcm_public_key": PEM of the
-                                service account, "fcm_tokens": [] (revokes all)}; GET gives all
+                                service account, "fcm_tokens": [] (revokes all), "drive_limits": 2, "searchable": false,
+                                "slow_publish": true (see deploy.local.content_services)}; GET gives all
 PUT    /stub/behaviour          {"fail_with": 503, "delay_ms": 200, "times": 3}: how the next POSTs are answered;
                                 without `times` until this is set again, `{}` for good behaviour
 PUT    /stub/faults             a list of faults, in place of those before; GET gives those that are left, DELETE ends
@@ -71,11 +74,23 @@ STATES = {
     "sourcing_contents": "sourcing_contents",
     "content_updates": "content_updates",
 }
+OF_CONTENTS = {
+    "objects": "objects",
+    "units": "collections",
+    "sources": "sources",
+    "schemas": "schemas",
+    "drive": "drive",
+    "files": "files",
+}
 SETTINGS = (
     *("rc_key", "rc_unique", "search_form", "public_keys"),
     *("sms_key", "fcm_key", "fcm_public_key", "fcm_tokens"),
 )
-SETTABLE = ("collections", "contents", "users", "frameworks", "templates", "contributors", "sourcing_contents")
+SETTINGS_OF_CONTENTS = ("drive_limits", "searchable", "slow_publish")
+SETTABLE = (
+    *("collections", "contents", "users", "frameworks", "templates", "contributors", "sourcing_contents"),
+    *OF_CONTENTS,
+)
 BODIES = {"error": '{"responseCode":"SERVER_ERROR"}', "html": "<html><body>hello</body></html>", "empty": ""}
 WRONG = '{"result":["wrong"],"signatureValue":7,"data":"wrong"}'
 
@@ -139,7 +154,7 @@ class StubServices:
             with self._lock:
                 self.in_flight -= 1
 
-    def in_memory(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, str]:
+    def in_memory(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, str | bytes]:
         """A handler for ``io_connectors.memory_http``. Raises NoAnswer where the server would not answer."""
         reply = self.reply(method, path, headers, body)
         try:
@@ -205,17 +220,26 @@ class StubServices:
         if kind == "faults":
             return [fault for fault in self.faults if fault.get("times") != 0]
         if kind == "settings":
-            return {name: getattr(self.services, name) for name in SETTINGS} | {"delay_ms": self.delay_ms}
-        return getattr(self.services, STATES[kind]) if kind in STATES else None
+            own = {name: getattr(self.services, name) for name in SETTINGS}
+            of_contents = {name: getattr(self.services.content_services, name) for name in SETTINGS_OF_CONTENTS}
+            return own | of_contents | {"delay_ms": self.delay_ms}
+        return self._state(kind) if kind in STATES or kind in OF_CONTENTS else None
+
+    def _state(self, kind: str) -> Any:
+        if kind in OF_CONTENTS:
+            return getattr(self.services.content_services, OF_CONTENTS[kind])
+        return getattr(self.services, STATES[kind])
 
     def _set(self, settings: Mapping[str, Any]) -> None:
-        if unknown := set(settings) - {*SETTINGS, "delay_ms"}:
+        if unknown := set(settings) - {*SETTINGS, *SETTINGS_OF_CONTENTS, "delay_ms"}:
             raise ValueError(f"no settings: {unknown}")
         for name, value in settings.items():
-            setattr(self if name == "delay_ms" else self.services, name, value)
+            of_contents = name in SETTINGS_OF_CONTENTS
+            owner = self if name == "delay_ms" else self.services.content_services if of_contents else self.services
+            setattr(owner, name, value)
 
     def _know(self, kind: str, name: str, value: Any) -> None:
-        state: dict[str, Any] = getattr(self.services, STATES[kind])
+        state: dict[str, Any] = self._state(kind)
         if kind == "collections" and value is not None:
             value = value["status"]
         if value is None:
@@ -232,8 +256,8 @@ class StubServices:
         if kind == "":
             self.behaviour, self.delay_ms = {}, 0
             self.services = SunbirdServices(keys=self.services.keys)
-        elif kind in STATES:
-            getattr(self.services, STATES[kind]).clear()
+        elif kind in STATES or kind in OF_CONTENTS:
+            self._state(kind).clear()
             if kind == "credentials":
                 self.services.entity_of.clear()
             if kind == "registry":

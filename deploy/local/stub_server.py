@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         status, text, content_type = reply.answer
-        body = text.encode()
+        body = text.encode() if isinstance(text, str) else text
         try:
             reason = HTTPStatus(status).phrase
         except ValueError:

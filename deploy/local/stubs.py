@@ -30,6 +30,7 @@ class Stubs(Service):
         return {
             "service.search.basePath": address,
             "service.content.basePath": address,
+            "service.content_service.basePath": address,
             "content_read_api": "/content/v3/read",
             "service.learner.basePath": address,
             "user_read_api": "/private/user/v1/read",
@@ -52,4 +53,7 @@ class Stubs(Service):
             "content_cloud_storage_container": "templates",
             "program-service-baseUrl": address,
             "service.sourcing.content.basePath": f"{address}/sourcing",
+            "content_auto_creator.gdrive.base_url": address,
+            "source.baseUrl": address,
+            "schema.basePath": f"{address}/schemas",
         }

@@ -21,7 +21,7 @@ DELETE /program/v1/user/ID                          coKreat's contribution servi
                                                     an "admin" it always answers 500
 GET    /sourcing/content/v3/read/ID                 the content service of coKreat's sourcing repository
 PATCH  /sourcing/content/v4/system/update/ID        sets members of one of its contents, and keeps what was set
-
+What else there is for contents, question sets and Google Drive: deploy.local.content_services;
 and the providers of SMS and pushes: deploy.local.notification_providers.
 
 spec: collection-cert-pre-processor §3.5-§3.7; collection-certificate-generator §3.4, §3.5.3, §3.5.7, §3.7, §3.9-§3.11;
@@ -39,6 +39,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from deploy.local.content_services import ContentAnswer, ContentServices
 from deploy.local.notification_providers import Answer, NotificationProviders, header
 from deploy.local.signatures import Keys
 
@@ -81,6 +82,7 @@ class SunbirdServices(NotificationProviders):
     search_form: str = "list"
     """How RC answers searches: ``list``, or ``object`` as newer versions do."""
     keys: Keys = field(default_factory=Keys)
+    content_services: ContentServices = field(default_factory=ContentServices)
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
@@ -123,6 +125,9 @@ class SunbirdServices(NotificationProviders):
         )
         route, found = next(fitting, (None, None))
         if route is None or found is None:
+            other = self.content_services.answer(method, path, headers, body)
+            if other is not None:
+                return _of_contents(other)
             return _error(404, "RESOURCE_NOT_FOUND")
         if path.startswith(RC) and self.rc_key and header(headers, "authorization") != self.rc_key:
             return _error(401, "UNAUTHORIZED")
@@ -143,6 +148,8 @@ class SunbirdServices(NotificationProviders):
 
     def _search(self, body: dict[str, Any]) -> Answer:
         filters = _object(_object(body.get("request")).get("filters"))
+        if "origin" in filters:
+            return _of_contents(self.content_services.search(filters))
         identifiers = filters.get("identifier") or []
         allowed = filters.get("status")
         with self.lock:
@@ -331,6 +338,12 @@ def _same_certificate(record: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _json(status: int, body: Any) -> Answer:
     return Answer(status, orjson.dumps(body).decode())
+
+
+def _of_contents(answer: ContentAnswer) -> Answer:
+    if isinstance(answer.body, bytes):
+        return Answer(answer.status, answer.body, "application/octet-stream")
+    return _json(answer.status, answer.body)
 
 
 def _ok(name: str, result: dict[str, Any]) -> Answer:

@@ -647,6 +647,11 @@ MANDATORY = {
     "cokreat-user-delete": ["program-service-baseUrl=http://program"],
     "collection-cert-pre-processor": ["cert_domain_url=https://dev.example.org"],
     "collection-certificate-generator": ["service.rc.basePath=http://rc"],
+    "content-auto-creator": [
+        "service.content_service.basePath=http://content",
+        "service.search.basePath=http://search",
+        "cloud_storage_container=contents",
+    ],
     "legacy-certificate-migrator": ["service.rc.basePath=http://rc"],
     "metrics-data-transformer": [
         "service.content.basePath=http://content",

@@ -19,6 +19,7 @@ from pipelines.settings import load
 from transforms.decode import Record
 
 FROZEN = Path(__file__).with_name("step_labels.json")
+SECRETS = {"RC_API_KEY": "key", "CLOUD_STORAGE_KEY": "account", "CLOUD_STORAGE_SECRET": "c2VjcmV0"}
 SITE = Path(__file__).parents[2] / "deploy" / "config" / "site.yaml"
 
 
@@ -40,7 +41,7 @@ def labels(pipeline: beam.Pipeline) -> list[str]:
 def labels_of(job: str) -> list[str]:
     """What a job calls its steps, with the settings of the site that is shown to operators."""
     module = jobs.load(job)
-    settings = load(module.Settings, [SITE], [], {"RC_API_KEY": "key"}, job_name=job).settings
+    settings = load(module.Settings, [SITE], [], SECRETS, job_name=job).settings
     pipeline = beam.Pipeline()
     records: Any = pipeline | "Records" >> beam.Create([]).with_output_types(Record)
     module.build(records, settings, module.stores(settings))
