@@ -103,6 +103,16 @@ class ElasticsearchDocuments:
             },
         )
 
+    def change(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Merge documents by id into those that are there, for searches to see. spec: user-ownership-transfer §3.4"""
+        self._bulk(
+            index,
+            documents,
+            lambda document: {"_op_type": "update", "doc": document, "retry_on_conflict": _CONFLICTS},
+            only_what_is_there=True,
+            refresh="wait_for",
+        )
+
     def get(self, index: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """The documents, None where there is none, or no such index."""
         check_ids(index, ids)
@@ -136,6 +146,8 @@ class ElasticsearchDocuments:
         index: str,
         documents: Mapping[str, Mapping[str, Any]],
         action: Callable[[Mapping[str, Any]], Action],
+        only_what_is_there: bool = False,
+        **options: Any,
     ) -> None:
         check_ids(index, documents)
         pending = {id_: written(document) for id_, document in documents.items()}
@@ -144,13 +156,13 @@ class ElasticsearchDocuments:
         def send() -> None:
             later = 0
             actions = [{"_index": index, "_id": id_, **action(document)} for id_, document in pending.items()]
-            for done, item in streaming_bulk(self._client, actions, raise_on_error=False):
+            for done, item in streaming_bulk(self._client, actions, raise_on_error=False, **options):
                 [outcome] = item.values()
                 if outcome["status"] in _TRY_AGAIN:
                     later = outcome["status"]
                     continue
                 del pending[outcome["_id"]]
-                if not done:
+                if not done and not (only_what_is_there and _is_missing(outcome)):
                     refused.append(self._refusal(index, outcome))
             if later:
                 raise _Away(f"status {later}")
@@ -184,6 +196,12 @@ class ElasticsearchDocuments:
             return retrying(self._recipe.retry_pauses, _Away)(once)
         except _Away as error:
             raise StoreUnavailable(f"{self._address} stays away: {error}") from None
+
+
+def _is_missing(outcome: Mapping[str, Any]) -> bool:
+    """Whether it is the document that is not there, and not the index."""
+    error = outcome.get("error")
+    return isinstance(error, dict) and error.get("type") == "document_missing_exception"
 
 
 def _reason(error: Exception) -> str:

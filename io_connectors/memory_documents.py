@@ -53,6 +53,13 @@ class MemoryDocuments(Twin):
             }
             self._write("update", index, merged)
 
+    def change(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """As the protocol says."""
+        check_ids(index, documents)
+        with self._lock:
+            found = self._indexes.get(index, {})
+            self.update(index, {id_: document for id_, document in documents.items() if id_ in found})
+
     def get(self, index: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:
         """As the protocol says."""
         check_ids(index, ids)

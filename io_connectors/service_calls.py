@@ -9,17 +9,33 @@ from urllib.parse import quote
 import orjson
 
 from io_connectors.http import LATER, Calls, HttpResult, Unsendable
+from io_connectors.retries import retrying
 from transforms.services import ServiceRefused
 from transforms.stores import StoreUnavailable
 
-__all__ = ["ServiceCalls", "path_part"]
+__all__ = ["ServiceCalls", "all_but", "path_part"]
 
 ANSWER_LIMIT = 16 * 1024 * 1024
 """Bytes: far above what a service answers, and far below what hurts a worker."""
 
 
+class _Unreadable(StoreUnavailable):
+    """A 200 that says nothing."""
+
+
+# it comes from something between, which is asked again as a 503 is
+_unreadable_again = retrying((0.2, 1.0), _Unreadable)
+
+
+def all_but(*statuses: int) -> frozenset[int]:
+    """The statuses that say "later" of a service of which only these are answers."""
+    return frozenset(range(100, 600)) - {*statuses}
+
+
 class ServiceCalls:
     """Calls of one service, in JSON. ``setting`` is the configuration key of ``base_path``, for messages.
+
+    With ``only_json``, a 200 to what is tried again says "later", too, unless it brings a JSON object.
 
     Every method raises Unsendable when there is no usable base path, and StoreUnavailable when the service does not
     answer or answers with one of the statuses ``later``, after the retries of what may be repeated.
@@ -34,6 +50,7 @@ class ServiceCalls:
         headers: Mapping[str, str] | None = None,
         *,
         later: frozenset[int] = LATER,
+        only_json: bool = False,
     ) -> None:
         self._name = name
         self._setting = setting
@@ -41,18 +58,19 @@ class ServiceCalls:
         self._calls = calls
         self._headers = {"Content-Type": "application/json", **(headers or {})}
         self._later = later
+        self._only_json = only_json
 
     def get(self, path: str) -> HttpResult:
         """GET, tried again. The answer is one to keep to."""
-        return self._final(self._call("GET", path, None, repeatable=True))
+        return self._repeated("GET", path, None)
 
     def delete(self, path: str) -> HttpResult:
         """DELETE, tried again. The answer is one to keep to."""
-        return self._final(self._call("DELETE", path, None, repeatable=True))
+        return self._repeated("DELETE", path, None)
 
     def ask(self, path: str, body: Mapping[str, Any]) -> HttpResult:
         """POST what changes nothing, tried again. The answer is one to keep to."""
-        return self._final(self._call("POST", path, body, repeatable=True))
+        return self._repeated("POST", path, body)
 
     def patch(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], *, final: frozenset[int] = frozenset()
@@ -91,6 +109,21 @@ class ServiceCalls:
         except orjson.JSONDecodeError:
             raise self.refused(result, "with what is not JSON") from None
 
+    def _repeated(self, method: str, path: str, body: Mapping[str, Any] | None) -> HttpResult:
+        def once() -> HttpResult:
+            return self._final(self._call(method, path, body, repeatable=True))
+
+        def once_readable() -> HttpResult:
+            try:
+                result = once()
+            except ServiceRefused as error:
+                raise StoreUnavailable(str(error)) from None
+            if result.status == 200 and not _is_object(result.text):
+                raise _Unreadable(f"the {self._name} ({self._setting}) answers 200 without a JSON object")
+            return result
+
+        return _unreadable_again(once_readable) if self._only_json else once()
+
     def _call(
         self,
         method: str,
@@ -126,6 +159,13 @@ class ServiceCalls:
             return orjson.dumps(body)
         except TypeError:
             raise ServiceRefused(f"not a request that the {self._name} can be sent as JSON") from None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def path_part(identifier: str) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from io_connectors.http import LATER, Calls, Http, HttpResult, Unsendable
-from io_connectors.service_calls import ANSWER_LIMIT, ServiceCalls, path_part
+from io_connectors.service_calls import ANSWER_LIMIT, ServiceCalls, all_but, path_part
 from transforms.services import ServiceRefused, UserBlocked
 from transforms.stores import Opens, StoreUnavailable
 
 __all__ = [
+    "AccountCalls",
+    "AccountService",
+    "BatchCalls",
+    "BatchService",
     "CertificateRegistryCalls",
     "CertificateRegistryService",
     "ContentCalls",
@@ -30,8 +35,13 @@ __all__ = [
     "UserService",
 ]
 
+_log = logging.getLogger(__name__)
+
 TEMPLATE_LIMIT = 2 * 1024 * 1024
 """Bytes of the largest template."""
+
+BATCHES_IN_ONE_PAGE = 1_000
+"""What is asked for when the first page was not all."""
 
 _BLOCKED = ("UOS_USRRED0006", "USER_ACCOUNT_BLOCKED")
 _USER_PARTS = "organisations,roles,locations,declarations,externalIds"
@@ -230,6 +240,90 @@ class UserCalls:
         result = self._service.post(path, {"request": request})
         if result.status != 200:
             raise self._service.refused(result)
+
+
+@dataclass(frozen=True)
+class AccountService:
+    """The recipe of the userorg service's user read; ``read_path`` as ``/private/user/v1/read/``."""
+
+    base_path: str | None
+    read_path: str = "/private/user/v1/read/"
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> AccountCalls:
+        """The client; nothing is called before it is asked."""
+        return AccountCalls(self)
+
+
+class AccountCalls:
+    """The client (``transforms.services.Accounts``)."""
+
+    def __init__(self, recipe: AccountService) -> None:
+        self._service = ServiceCalls(
+            "userorg service",
+            "service.userorg.basePath",
+            recipe.base_path,
+            recipe.http.open(),
+            later=all_but(200, 400, 404),
+            only_json=True,
+        )
+        self._read_path = f"/{recipe.read_path.strip('/')}"
+
+    def read(self, user_id: str) -> dict[str, Any] | None:
+        """As the protocol says. spec: user-deletion-cleanup §3.1, §6"""
+        result = self._service.get(f"{self._read_path}/{path_part(user_id)}?identifier,rootOrgId")
+        if result.status == 404:
+            return None
+        if result.status == 400:
+            raise UserBlocked("the userorg service answers 400: the account is deleted or blocked")
+        found = self._service.answer(result).get("result")
+        user = found.get("response") if isinstance(found, dict) else None
+        return user if isinstance(user, dict) else {}
+
+
+@dataclass(frozen=True)
+class BatchService:
+    """The recipe of the LMS's batch search; ``search_path`` as ``/v1/course/batch/search``."""
+
+    base_path: str | None
+    search_path: str = "/v1/course/batch/search"
+    http: Opens[Calls] = field(default_factory=Http)
+
+    def open(self) -> BatchCalls:
+        """The client; nothing is called before it is asked."""
+        return BatchCalls(self)
+
+
+class BatchCalls:
+    """The client (``transforms.services.Batches``)."""
+
+    def __init__(self, recipe: BatchService) -> None:
+        self._service = ServiceCalls(
+            "LMS", "service.lms.basePath", recipe.base_path, recipe.http.open(), later=all_but(200, 400), only_json=True
+        )
+        self._search_path = f"/{recipe.search_path.strip('/')}"
+
+    def search(self, filters: Mapping[str, Any], fields: Sequence[str]) -> list[dict[str, Any]]:
+        """As the protocol says; the first page is as large as the service makes it. spec: its §3.2"""
+        request: dict[str, Any] = {"filters": filters, "fields": list(fields)}
+        batches, count = self._page(request)
+        while len(batches) < count:
+            more, _ = self._page({**request, "offset": len(batches), "limit": BATCHES_IN_ONE_PAGE})
+            if not more:
+                _log.warning("The LMS found %d batches and gave %d of them", count, len(batches))
+                break
+            batches += more
+        return batches
+
+    def _page(self, request: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+        """The batches of one page, and how many the service says there are."""
+        answer = self._service.answer(self._service.ask(self._search_path, {"request": request})).get("result")
+        found = answer.get("response") if isinstance(answer, dict) else None
+        count = found.get("count") if isinstance(found, dict) else None
+        if not isinstance(found, dict) or not isinstance(count, int | float):
+            return [], 0
+        content = found.get("content")
+        return [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else [], int(count)
 
 
 @dataclass(frozen=True)

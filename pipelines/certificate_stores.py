@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.http import Http
 from io_connectors.object_storage import ObjectStore
 from io_connectors.services import CertificateRegistryService, SigningService, TemplateStore
@@ -35,13 +34,5 @@ def object_store(
     """Raises SettingsError for settings that no store can have."""
     try:
         return ObjectStore(kind or "", container or "", plain(store_key), plain(secret), endpoint)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
-
-
-def elasticsearch(hosts: str) -> Elasticsearch:
-    """Raises SettingsError for what is no list of addresses."""
-    try:
-        return Elasticsearch(hosts)
     except ValueError as error:
         raise SettingsError(str(error)) from None

@@ -33,7 +33,6 @@ from pydantic import SecretStr, model_validator
 
 from pipelines.certificate_stores import (
     certificate_registry,
-    elasticsearch,
     object_store,
     signing_service,
     sunbird_rc,
@@ -42,7 +41,7 @@ from pipelines.certificate_stores import (
 from pipelines.channels import WithoutKey
 from pipelines.clock import any_character, epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, CloudSettings, KafkaSettings, key
-from pipelines.stores import calls, cassandra, cloud_paths, user_service
+from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch, user_service
 from transforms.certificate.credential import unwanted_texts
 from transforms.dead_letter import FAILED
 from transforms.decode import Record

@@ -22,6 +22,8 @@ JOBS: dict[str, str] = {
     "notification-job": "pipelines.notification_job",
     "relation-cache-updater": "pipelines.relation_cache_updater",
     "user-cache-updater-2.0": "pipelines.user_cache_updater",
+    "user-deletion-cleanup": "pipelines.user_deletion_cleanup",
+    "user-ownership-transfer": "pipelines.user_ownership_transfer",
 }
 
 SUMMARIES: dict[str, str] = {
@@ -38,6 +40,8 @@ SUMMARIES: dict[str, str] = {
     "notification-job": "sends e-mails, SMS and pushes; what could not be sent is put back once",
     "relation-cache-updater": "published courses to leaf nodes, optional nodes and ancestors in Redis",
     "user-cache-updater-2.0": "what the user service says of its users, to profiles in Redis for the reports",
+    "user-deletion-cleanup": "what is left of deleted users: credentials, look-ups, profiles, child accounts",
+    "user-ownership-transfer": "course batches of one user to another, as creator and as mentor",
 }
 
 

@@ -25,11 +25,11 @@ from collections.abc import Callable
 import apache_beam as beam
 from pydantic import SecretStr
 
-from pipelines.certificate_stores import elasticsearch, sunbird_rc
+from pipelines.certificate_stores import sunbird_rc
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, CloudSettings, KafkaSettings, key
-from pipelines.stores import calls, cassandra, cloud_paths
+from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch
 from transforms.certificate.credential import unwanted_texts
 from transforms.dead_letter import FAILED
 from transforms.decode import Record

@@ -139,6 +139,23 @@ class OptionalFailedTopicSettings(KafkaSettings):
         return self
 
 
+class DryRunSettings(JobSettings):
+    """For jobs that can say what they would do. Stands after ``KafkaSettings`` among a job's bases."""
+
+    dry_run: bool = key(
+        "dry_run",
+        False,
+        "read and report, change nothing; from Kafka with a group of its own (-dry-run), whose offsets are new: "
+        "set kafka.auto.offset.reset, too",
+    )
+
+    @field_validator("kafka_group_id", check_fields=False)
+    @classmethod
+    def _of_its_own(cls, group: str, info: ValidationInfo) -> str:
+        """What a dry run has read is still to be done by the job's own group."""
+        return f"{group}-dry-run" if info.data.get("dry_run") else group
+
+
 class CassandraSettings(JobSettings):
     """The Cassandra cluster of the LMS."""
 
@@ -288,7 +305,8 @@ NOT_USED_HERE: tuple[tuple[str, str], ...] = (
         r"|program-service-baseUrl|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time"
         r"|(sunbird_)?mail_server_\w+|sms_\w+|fcm_\w+|sunbird_(msg_91|notification|fcm)_\w+"
         r"|content_auto_creator\.(allowed_\w+|content_\w+|bulk_\w+|artifact_\w+|temp_\w+|api_\w+|maxIteration|g_\w+"
-        r"|gdrive\.\w+|\w+_backoff_delay|actions)|object\.(cloud_props|override_manifest_props)|search_(exists_)?fields",
+        r"|gdrive\.\w+|\w+_backoff_delay|actions)|object\.(cloud_props|override_manifest_props)|search_(exists_)?fields"
+        r"|batch_search_api|sunbird_(sso|keycloak)_\w+",
         "this job does not need it",
     ),
 )
@@ -427,7 +445,7 @@ def _by_real_name(settings_type: type[JobSettings], data: Mapping[str, Any]) -> 
     for attribute, field in settings_type.model_fields.items():
         real, *others = _accepted(field)
         for other in [attribute, *others]:
-            if other in given:
+            if other in given and other != real:
                 given.setdefault(real, given[other])
                 del given[other]
     return given

@@ -53,6 +53,8 @@ BY_NATURE = frozenset(
         *("updated_on", "updatedat", "updated_at", "orgleftdate", "lastUpdatedOn"),
     }
 )
+# Columns of keys that are no ids: e-mail addresses and the like, of user_lookup.
+PERSONAL = frozenset({"value"})
 # What the services are asked by POST without anything being changed.
 ASKING = ("/search", "/token")
 
@@ -155,7 +157,8 @@ class ShadowTables:
         writes = [write for batch in batches for write in batch]
         found = self._tables.select([Select(write.table, (), write.where) for write in writes])
         for write, rows in zip(writes, found, strict=True):
-            what = f"{write.table} {dict(write.where)}"
+            shown = {name: value for name, value in write.where.items() if name not in PERSONAL}
+            what = f"{write.table} {shown}"
             if isinstance(rows, Refused):
                 self._comparison.told(what, ["all of it"])
             elif isinstance(write, Delete):
@@ -248,6 +251,11 @@ class ShadowDocuments:
     def update(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
         for identifier, found in zip(documents, self._documents.get(index, list(documents)), strict=True):
             self._comparison.of(f"{index}/{identifier}", documents[identifier], found or {})
+
+    def change(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        found = self._documents.get(index, list(documents))
+        there = [identifier for identifier, document in zip(documents, found, strict=True) if document is not None]
+        self.update(index, {identifier: documents[identifier] for identifier in there})
 
     def delete(self, index: str, ids: Sequence[str]) -> list[bool]:
         there = [found is not None for found in self._documents.get(index, ids)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import SecretStr
 
 from io_connectors.cassandra import Cassandra
+from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.http import Http
 from io_connectors.redis import Redis
-from io_connectors.services import ContentService, SearchService, UserService
+from io_connectors.services import AccountService, BatchService, ContentService, SearchService, UserService
 from io_connectors.threads import Threads
 from pipelines.settings import (
     CassandraSettings,
@@ -16,6 +17,7 @@ from pipelines.settings import (
     DpRedisSettings,
     MetaRedisSettings,
     RedisSettings,
+    SettingsError,
 )
 from transforms.cloud_paths import CloudPaths
 
@@ -79,6 +81,14 @@ def calls(name: str, at_once: int) -> Threads:
     return Threads(name, at_once)
 
 
+def account_service(base_path: str | None, read_path: str, at_once: int) -> AccountService:
+    return AccountService(base_path, read_path, Http(pool=at_once))
+
+
+def batch_service(base_path: str | None, search_path: str, at_once: int) -> BatchService:
+    return BatchService(base_path, search_path, Http(pool=at_once))
+
+
 def content_service(base_path: str | None, read_path: str, at_once: int) -> ContentService:
     return ContentService(base_path, read_path, Http(pool=at_once))
 
@@ -89,6 +99,14 @@ def user_service(base_path: str | None, read_path: str, at_once: int) -> UserSer
 
 def search_service(base_path: str | None) -> SearchService:
     return SearchService(base_path, Http())
+
+
+def elasticsearch(hosts: str) -> Elasticsearch:
+    """Raises SettingsError for what is no list of addresses."""
+    try:
+        return Elasticsearch(hosts)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def plain(secret: SecretStr | None) -> str | None:

@@ -24,7 +24,6 @@ __all__ = [
     "aggregate_change",
     "consumption_changes",
     "enrolments_to_carry",
-    "in_turns",
     "merge_of",
     "sync_event",
 ]
@@ -59,20 +58,6 @@ def merge_of(parsed: dict[str, Any]) -> Merge:
     if source is None or target is None or source == target:
         raise InvalidMerge(INVALID)
     return Merge(source, target)
-
-
-def in_turns(merges: Sequence[Merge]) -> list[list[int]]:
-    """The places of merges that may be done at once, turn by turn: no account is in a turn twice, and each has its
-    merges in the order given. spec: merge-user-courses §3"""
-    turns: list[list[int]] = []
-    last: dict[str, int] = {}
-    for place, merge in enumerate(merges):
-        turn = max(last.get(account, -1) for account in merge) + 1
-        last.update(dict.fromkeys(merge, turn))
-        if turn == len(turns):
-            turns.append([])
-        turns[turn].append(place)
-    return turns
 
 
 def consumption_changes(source: Iterable[Row], target: Iterable[Row], date_format: str) -> dict[Key, dict[str, Any]]:

@@ -28,10 +28,10 @@ from transforms.merge_records import (
     carried_columns,
     consumption_changes,
     enrolments_to_carry,
-    in_turns,
     merge_of,
     sync_event,
 )
+from transforms.overlapped import in_turns
 from transforms.stores import Opens, Refused, Row, Select, Tables, Update
 
 __all__ = ["SYNC", "MergeTables", "MergeUserCourses", "SelectMerges"]

@@ -15,7 +15,7 @@ from apache_beam.pvalue import TaggedOutput
 from transforms.counters import count
 from transforms.stores import StoreUnavailable
 
-__all__ = ["Done", "owners_side_by_side", "side_by_side"]
+__all__ = ["Done", "in_turns", "owners_side_by_side", "side_by_side"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +55,23 @@ def side_by_side(pool: Executor, calls: Sequence[Callable[[], T]]) -> list[T | E
     if unavailable:
         raise unavailable
     return answers
+
+
+def in_turns(works: Sequence[Iterable[str]]) -> list[list[int]]:
+    """The places of works that may be done at once, turn by turn; a work is the owners whom it concerns.
+
+    No owner is in a turn twice, and each has its works in the order given.
+    """
+    turns: list[list[int]] = []
+    last: dict[str, int] = {}
+    for place, owners in enumerate(works):
+        concerned = list(owners)
+        turn = max(last.get(owner, -1) for owner in concerned) + 1
+        last.update(dict.fromkeys(concerned, turn))
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(place)
+    return turns
 
 
 def owners_side_by_side(

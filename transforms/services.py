@@ -19,6 +19,8 @@ from typing import Any, NamedTuple, Protocol
 from transforms.stores import StoreUnavailable
 
 __all__ = [
+    "Accounts",
+    "Batches",
     "CertificateRegistry",
     "ContentReads",
     "ContentSearch",
@@ -36,6 +38,7 @@ __all__ = [
     "Frameworks",
     "Graph",
     "Hierarchies",
+    "Identities",
     "ImportedContents",
     "JsonReads",
     "Mails",
@@ -257,6 +260,37 @@ class Frameworks(Protocol):
         ...
 
 
+class Accounts(Protocol):
+    """The user read of the userorg service, where each status means something (spec: user-deletion-cleanup §3.1)."""
+
+    def read(self, user_id: str) -> dict[str, Any] | None:
+        """The user of a 200, empty when the answer has none; None for a 404.
+
+        Raises UserBlocked for any 400, ServiceRefused for what is no id, StoreUnavailable for everything else.
+        """
+        ...
+
+
+class Batches(Protocol):
+    """The batch search of the LMS (spec: user-ownership-transfer §3.2)."""
+
+    def search(self, filters: Mapping[str, Any], fields: Sequence[str]) -> list[dict[str, Any]]:
+        """All batches that fit, page by page. Raises ServiceRefused for a 400, else StoreUnavailable."""
+        ...
+
+
+class Identities(Protocol):
+    """Keycloak's users (spec: user-deletion-cleanup §3.5). Every method raises ServiceRefused, StoreUnavailable."""
+
+    def has(self, user_id: str) -> bool:
+        """Whether Keycloak knows the user."""
+        ...
+
+    def remove(self, user_id: str) -> bool:
+        """Remove the user, or disable and blank it where Keycloak does not let it go; False: it knows no such user."""
+        ...
+
+
 class Credentials(Protocol):
     """Sunbird RC, for one entity (spec: collection-certificate-generator §3.4, §3.7, §3.11, §6)."""
 
@@ -375,6 +409,13 @@ class Documents(Protocol):
 
     def update(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
         """Merge documents by id into those that are there, or create them, in bulk."""
+        ...
+
+    def change(self, index: str, documents: Mapping[str, Mapping[str, Any]]) -> None:
+        """Merge documents by id into those that are there, in bulk; one that is not there stays so.
+
+        Searches find what was changed once this returns.
+        """
         ...
 
     def get(self, index: str, ids: Sequence[str]) -> list[dict[str, Any] | None]:

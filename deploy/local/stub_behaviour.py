@@ -6,6 +6,8 @@ PUT    /stub/collections/NAME   {"status": "Live"}; null makes the collection un
 PUT    /stub/contents/NAME      the content's members
 PUT    /stub/users/NAME         the user's members, or "blocked"
 PUT    /stub/frameworks/NAME    {"categories": [{"code": "board"}]}
+PUT    /stub/batches/NAME       the batch's members, as the LMS' search knows them
+PUT    /stub/keycloak-users/NAME  the members of Keycloak's user, NAME is f:PROVIDER:USER
 PUT    /stub/templates/NAME     the text of /templates/NAME.svg
 PUT    /stub/contributors/NAME  what coKreat's portal knows of a user, or "admin", who may not be deleted
 PUT    /stub/sourcing_contents/NAME  the members of a content of coKreat's sourcing repository
@@ -21,7 +23,9 @@ PUT    /stub/settings           any of {"rc_key": "…", "rc_unique": true (RC r
                                 every answer of a service), "search_form": "list" or "object",
                                 "public_keys": ["1-…"], "sms_key": "…", "fcm_key": "…", "fcm_public_key": PEM of the
                                 service account, "fcm_tokens": [] (revokes all), "drive_limits": 2, "searchable": false,
-                                "slow_publish": true (see deploy.local.content_services)}; GET gives all
+                                "slow_publish": true (see deploy.local.content_services),
+                                "batch_page": 1000 (batches in a page of the LMS' search),
+                                "keycloak_client": "ID:SECRET"}; GET gives all
 PUT    /stub/behaviour          {"fail_with": 503, "delay_ms": 200, "times": 3}: how the next POSTs are answered;
                                 without `times` until this is set again, `{}` for good behaviour
 PUT    /stub/faults             a list of faults, in place of those before; GET gives those that are left, DELETE ends
@@ -73,6 +77,8 @@ STATES = {
     "contributors": "contributors",
     "sourcing_contents": "sourcing_contents",
     "content_updates": "content_updates",
+    "batches": "batches",
+    "keycloak-users": "keycloak_users",
 }
 OF_CONTENTS = {
     "objects": "objects",
@@ -83,13 +89,14 @@ OF_CONTENTS = {
     "files": "files",
 }
 SETTINGS = (
-    *("rc_key", "rc_unique", "search_form", "public_keys"),
+    *("rc_key", "rc_unique", "search_form", "public_keys", "batch_page", "keycloak_client"),
     *("sms_key", "fcm_key", "fcm_public_key", "fcm_tokens"),
 )
 SETTINGS_OF_CONTENTS = ("drive_limits", "searchable", "slow_publish")
 SETTABLE = (
     *("collections", "contents", "users", "frameworks", "templates", "contributors", "sourcing_contents"),
     *OF_CONTENTS,
+    *("batches", "keycloak-users"),
 )
 BODIES = {"error": '{"responseCode":"SERVER_ERROR"}', "html": "<html><body>hello</body></html>", "empty": ""}
 WRONG = '{"result":["wrong"],"signatureValue":7,"data":"wrong"}'

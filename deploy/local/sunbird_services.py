@@ -4,6 +4,7 @@ POST   /v3/search                                   the search service: status o
 GET    /content/v3/read/ID[?fields=A,B]             the content service
 GET    /private/user/v1/read/ID[?...]               the user service; a blocked user answers 400 (UOS_USRRED0006)
 GET    /api/framework/v1/read/ID                    the taxonomy service
+POST   /v1/course/batch/search                      the LMS: batches by ``createdBy``, ``mentors``, ``status``
 POST   /v2/notification                             e-mails and SMS: kept
 POST   /private/user/feed/v1/create                 feed entries: kept
 POST   /registry-service/api/v1/ENTITY              Sunbird RC: make a record (``recipient.id``, ``training.id`` and
@@ -22,10 +23,11 @@ DELETE /program/v1/user/ID                          coKreat's contribution servi
 GET    /sourcing/content/v3/read/ID                 the content service of coKreat's sourcing repository
 PATCH  /sourcing/content/v4/system/update/ID        sets members of one of its contents, and keeps what was set
 What else there is for contents, question sets and Google Drive: deploy.local.content_services;
-and the providers of SMS and pushes: deploy.local.notification_providers.
+and the providers of SMS and pushes: deploy.local.notification_providers; Keycloak: deploy.local.identity_provider.
 
 spec: collection-cert-pre-processor §3.5-§3.7; collection-certificate-generator §3.4, §3.5.3, §3.5.7, §3.7, §3.9-§3.11;
-cokreat-user-delete §3; metrics-data-transformer §3; user-cache-updater §3.3
+cokreat-user-delete §3; metrics-data-transformer §3; user-cache-updater §3.3; user-deletion-cleanup §3.1, §3.5;
+user-ownership-transfer §3.2
 """
 
 import re
@@ -40,6 +42,7 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from deploy.local.content_services import ContentAnswer, ContentServices
+from deploy.local.identity_provider import IdentityProvider
 from deploy.local.notification_providers import Answer, NotificationProviders, header
 from deploy.local.signatures import Keys
 
@@ -48,7 +51,7 @@ RC = "/registry-service/api/v1"
 
 
 @dataclass
-class SunbirdServices(NotificationProviders):
+class SunbirdServices(NotificationProviders, IdentityProvider):
     """The services' state, which may be set and read freely, and their answers. For many threads at once."""
 
     statuses: dict[str, str] = field(default_factory=dict)
@@ -58,6 +61,10 @@ class SunbirdServices(NotificationProviders):
     """User -> what is known of it, or ``"blocked"``."""
     frameworks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Framework -> its members, of them ``categories``: ``[{"code": "board"}, …]``."""
+    batches: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Batch -> what the search knows of it."""
+    batch_page: int = 1_000
+    """How many batches the search gives when it is not told a limit."""
     templates: dict[str, str] = field(default_factory=dict)
     """Name without ``.svg`` -> text."""
     notifications: list[dict[str, Any]] = field(default_factory=list)
@@ -93,6 +100,7 @@ class SunbirdServices(NotificationProviders):
                 ("GET", r"/content/v3/read/([^/]+)", self._content),
                 ("GET", r"/private/user/v1/read/([^/]+)", self._user),
                 ("GET", r"/api/framework/v1/read/([^/]+)", self._framework),
+                ("POST", r"/v1/course/batch/search", self._search_batches),
                 ("POST", r"/v2/notification", self._notify),
                 ("POST", r"/private/user/feed/v1/create", self._feed),
                 ("POST", rf"{RC}/([^/]+)", self._create_record),
@@ -118,6 +126,9 @@ class SunbirdServices(NotificationProviders):
         if provider is not None:
             with self.lock:
                 return provider(headers, body)
+        if parts.path.startswith("/auth/"):
+            with self.lock:
+                return self.identity(method, parts.path, headers, body)
         fitting = (
             (route, found)
             for wanted, pattern, route in self._routes
@@ -185,7 +196,7 @@ class SunbirdServices(NotificationProviders):
             return _error(404, "RESOURCE_NOT_FOUND", "UOS_USRRED0001")
         if isinstance(user, str):
             return _error(400, "CLIENT_ERROR", "UOS_USRRED0006")
-        return _ok("api.user.read", {"response": {"id": user_id, "userId": user_id, **user}})
+        return _ok("api.user.read", {"response": {"id": user_id, "userId": user_id, "identifier": user_id, **user}})
 
     def _framework(self, framework_id: str, query: str) -> Answer:
         framework = self.frameworks.get(framework_id)
@@ -202,6 +213,17 @@ class SunbirdServices(NotificationProviders):
         with self.lock:
             self.feeds.append(_object(body.get("request")))
         return _ok("api.user.feed.create", {"response": "SUCCESS"})
+
+    def _search_batches(self, body: dict[str, Any]) -> Answer:
+        request = _object(body.get("request"))
+        filters, fields, offset = _object(request.get("filters")), request.get("fields"), request.get("offset") or 0
+        with self.lock:
+            found = [batch for batch in self.batches.values() if _fits(batch, filters)]
+        page = found[offset : offset + (request.get("limit") or self.batch_page)]
+        if isinstance(fields, list):
+            page = [{name: batch[name] for name in fields if name in batch} for batch in page]
+        response: dict[str, Any] = {"count": len(found), **({"content": page} if found else {})}
+        return _ok("api.course.batch.search", {"response": response})
 
     # --- Sunbird RC
 
@@ -328,6 +350,15 @@ class SunbirdServices(NotificationProviders):
             self.sourcing_contents[content_id] |= values
             self.content_updates.append({"identifier": content_id, "channel": channel, "content": values})
         return _ok("api.content.system.update", {"identifier": content_id})
+
+
+def _fits(batch: Mapping[str, Any], filters: Mapping[str, Any]) -> bool:
+    """Whether a batch has one of the wanted values in each field, as the search index has it."""
+
+    def values(value: Any) -> list[Any]:
+        return value if isinstance(value, list) else [value]
+
+    return all(any(value in values(wanted) for value in values(batch.get(name))) for name, wanted in filters.items())
 
 
 def _same_certificate(record: dict[str, Any], other: dict[str, Any]) -> bool:

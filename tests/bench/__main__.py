@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure the progress job, the certificate jobs, the scoring of assessments, a filter."""
+"""`python -m tests.bench`: measure activity-aggregate-updater, the certificate jobs and the scoring of assessments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from tests.bench.certificates import CertificatesPlan, measure_certificates
 from tests.bench.job import NotRunning
 from tests.bench.load import Shape
 from tests.bench.measure import SERVICES, Plan, measure, measure_memory
-from tests.bench.metrics import measure_filter
 
 # what is printed into a file or a pipe is not folded
 WIDTH = 120
@@ -61,9 +60,6 @@ def main(
     assessments: Annotated[
         int, typer.Option(help="Attempts that are scored in this process, of 10 and of 100 questions; 0: not.")
     ] = 2_000,
-    graph_events: Annotated[
-        int, typer.Option(min=1, help="Changes in the learning graph that metrics-data-transformer skips.")
-    ] = 100_000,
     memory: Annotated[int, typer.Option(metavar="N", help="Instead: N events in a row, watching memory.")] = 0,
     out: Annotated[Path, typer.Option(help="The JSON with all numbers.")] = Path("bench.json"),
     directory: Annotated[Path, typer.Option("--dir", help="Directory of the stack; one that is up is used.")] = Path(
@@ -106,7 +102,6 @@ def main(
                     measured = measure(plan, stack, progress)
                     if certificates:
                         issued = measure_certificates(CertificatesPlan(certificates), stack, progress)
-                    foreign = measure_filter(graph_events, progress)
                     if assessments:
                         scored = measure_assessments(AssessmentsPlan(assessments), stack, progress)
             finally:
@@ -120,14 +115,13 @@ def main(
         report.show_memory(console, run)
         is_right = run.is_right
     else:
-        out.write_bytes(report.measured_as_json(shape, parallelism, measured, issued, scored, foreign))
+        out.write_bytes(report.measured_as_json(shape, parallelism, measured, issued, scored))
         report.show(console, shape, parallelism, measured)
         if issued:
             report.show_certificates(console, issued)
         if scored:
             report.show_assessments(console, scored)
-        report.show_filter(console, foreign)
-        is_right = measured.is_right and all(other.is_right for other in (issued, foreign, *scored) if other)
+        is_right = measured.is_right and all(other.is_right for other in (issued, *scored) if other)
     console.print(f"All numbers: {out}", highlight=False)
     raise typer.Exit(0 if is_right else 1)
 

@@ -16,7 +16,6 @@ from tests.bench.assessments import AssessmentsMeasured
 from tests.bench.certificates import CALLS_AT_ONCE, CertificatesMeasured
 from tests.bench.load import Shape
 from tests.bench.measure import JOB_PROCESSES, Latency, Measured, MemoryRun, Throughput
-from tests.bench.metrics import FilterMeasured
 from tests.bench.stages import StageProfile
 from tests.bench.stores import Compared
 
@@ -27,7 +26,6 @@ __all__ = [
     "show",
     "show_assessments",
     "show_certificates",
-    "show_filter",
     "show_memory",
 ]
 
@@ -180,14 +178,6 @@ def show_assessments(console: Console, measured: Sequence[AssessmentsMeasured]) 
         _show_correct(console, run.correct)
 
 
-def show_filter(console: Console, measured: FilterMeasured) -> None:
-    """Print what events cost that metrics-data-transformer skips."""
-    table = _table(f"{measured.events} foreign events of {measured.event_bytes} bytes", "")
-    table.add_row("CPU seconds of the step per 10,000 events", f"{measured.cpu_per_10000:.2f}")
-    table.add_row("skipped", str(measured.skipped))
-    console.print(table)
-
-
 def show_memory(console: Console, run: MemoryRun) -> None:
     """Print what a long run said about memory."""
     _show_machine(console)
@@ -217,7 +207,6 @@ def measured_as_json(
     measured: Measured,
     issued: CertificatesMeasured | None = None,
     scored: Sequence[AssessmentsMeasured] = (),
-    skipped: FilterMeasured | None = None,
 ) -> bytes:
     """The same numbers; times in seconds (latency in milliseconds), memory in megabytes."""
     runs = {"from the start": measured.cold, "warm": measured.warm}
@@ -237,7 +226,6 @@ def measured_as_json(
             "restarts": measured.restarts,
             "certificates": _certificates(issued) if issued else None,
             "assessments": [_assessments(run) for run in scored],
-            "foreign events": skipped.__dict__ if skipped else None,
         }
     )
 

@@ -173,6 +173,16 @@ def test_tables(site: Site, comparison: Comparison) -> None:
     assert site.writes() == []
 
 
+def test_a_key_that_is_no_id_is_not_logged(
+    site: Site, comparison: Comparison, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lookup = {"type": "email", "value": "learner-1@example.org"}
+    site.tables.insert("sunbird.user_lookup", {**lookup, "userid": "learner-1"})
+    in_the_shadow(site.cassandra, comparison).open().write([[Delete("sunbird.user_lookup", lookup)]])
+    assert "sunbird.user_lookup {'type': 'email'} differs: the row" in caplog.text
+
+
 def test_a_database_of_redis(comparison: Comparison) -> None:
     recipe = MemoryRedis("shadow", 3)
     store = recipe.open()
@@ -204,12 +214,13 @@ def test_documents_and_objects(comparison: Comparison) -> None:
     objects.open().put("k", b"1", "text/plain")
     shadow = in_the_shadow(documents, comparison).open()
     shadow.update("i", {"1": {"a": 1}, "2": {"a": 1}})
+    shadow.change("i", {"1": {"b": 3}, "2": {"a": 1}})
     assert shadow.delete("i", ["1", "3"]) == [True, False]
     store = in_the_shadow(objects, comparison).open()
     store.put("k", b"1", "text/plain")
     store.put("k", b"2", "text/plain")
     store.delete("k")
-    assert counts() == {SAME: 3, DIFFERS: 4}
+    assert counts() == {SAME: 3, DIFFERS: 5}
     assert documents.open().get("i", ["1", "2"]) == [{"a": 1, "b": 2}, None]
     assert objects.open().get("k") == b"1"
 

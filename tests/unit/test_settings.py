@@ -658,6 +658,8 @@ MANDATORY = {
         "service.sourcing.content.basePath=http://sourcing",
     ],
     "user-cache-updater-2.0": ["service.userorg.basePath=http://userorg", "service.taxonomy.basePath=http://taxonomy"],
+    "user-deletion-cleanup": ["service.userorg.basePath=http://userorg"],
+    "user-ownership-transfer": ["service.lms.basePath=http://lms", "service.userorg.basePath=http://userorg"],
 }
 
 

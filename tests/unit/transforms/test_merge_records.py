@@ -17,10 +17,10 @@ from transforms.merge_records import (
     carried_columns,
     consumption_changes,
     enrolments_to_carry,
-    in_turns,
     merge_of,
     sync_event,
 )
+from transforms.overlapped import in_turns
 
 FORMAT = "yyyy-MM-dd HH:mm:ss:SSSZ"
 EARLY, LATE = datetime(2024, 5, 1), datetime(2024, 5, 2)
