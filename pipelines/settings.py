@@ -216,6 +216,22 @@ class MetaRedisSettings(RedisSettings):
     redis_meta_tls: bool = key("redis-meta.tls", False, "connect to it over TLS")
 
 
+class MongoSettings(JobSettings):
+    """The MongoDB of the ML services."""
+
+    ml_mongo_host: str = key(
+        "ml-mongo.host",
+        "localhost",
+        "MongoDB: one host, asked itself, or those of a replica set with commas, whose primary is looked for",
+        min_length=1,
+    )
+    ml_mongo_port: int = key("ml-mongo.port", 27017, "its port", ge=1, le=65535)
+    ml_mongo_database: str = key("ml-mongo.database", "ml-service", "its database", pattern=r'^[^/\\. "$\x00]+$')
+    ml_mongo_username: str | None = key("ml-mongo.username", None, "user, where MongoDB wants one")
+    ml_mongo_password: SecretStr | None = key("ml-mongo.password", None, "password of that user")
+    ml_mongo_tls: bool = key("ml-mongo.tls", False, "connect over TLS")
+
+
 class CloudSettings(JobSettings):
     """Where the files are that are kept with a placeholder in place of the cloud store's address."""
 
@@ -298,7 +314,7 @@ NOT_USED_HERE: tuple[tuple[str, str], ...] = (
     (
         r"(redis|redis-meta|dp-redis|dedup-redis)\.(host|port|password|tls|database\..+)"
         r"|(lms|ml)-cassandra\.(host|port|isMultiDCEnabled|keyspace|username|password|tls|datacenter)"
-        r"|ml-mongo\.(host|port|database)|neo4j\.(routePath|graph)|es\.basePath"
+        r"|ml-mongo\.(host|port|database|username|password|tls)|neo4j\.(routePath|graph)|es\.basePath"
         r"|schema\.(basePath|supportedVersion)(\..+)?|service\.[\w.]+\.(basePath|entity|rcApiKey)"
         r"|media_download_duration|sunbird_instance_name|kafka\.(broker-servers|groupId|input\.topic)"
         r"|(content|framework|user)_read_api|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api"

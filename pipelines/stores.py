@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from io_connectors.cassandra import Cassandra
 from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.http import Http
+from io_connectors.mongo import Mongo
 from io_connectors.redis import Redis
 from io_connectors.services import AccountService, BatchService, ContentService, SearchService, UserService
 from io_connectors.threads import Threads
@@ -16,6 +17,7 @@ from pipelines.settings import (
     DedupRedisSettings,
     DpRedisSettings,
     MetaRedisSettings,
+    MongoSettings,
     RedisSettings,
     SettingsError,
 )
@@ -67,6 +69,22 @@ def meta_redis(settings: MetaRedisSettings, database: int) -> Redis:
         plain(settings.redis_meta_password),
         settings.redis_meta_tls,
     )
+
+
+def mongo(settings: MongoSettings, at_once: int) -> Mongo:
+    """Raises SettingsError for what is no list of hosts."""
+    try:
+        return Mongo(
+            settings.ml_mongo_host,
+            settings.ml_mongo_port,
+            settings.ml_mongo_database,
+            username=settings.ml_mongo_username,
+            password=plain(settings.ml_mongo_password),
+            tls=settings.ml_mongo_tls,
+            at_once=at_once,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def cloud_paths(settings: CloudSettings) -> CloudPaths:

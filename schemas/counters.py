@@ -100,6 +100,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "skipped-events-count",
         "failed-events-count",
     ),
+    "ml-user-delete": (
+        "total-transfer-events-count",
+        "success-message-count",
+        "skipped-message-count",
+        "user-deletion-cleanup-hit",
+    ),
     "notification-job": (
         "total-events-count",
         "success-events-count",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 Row = dict[str, Any]
 T_co = TypeVar("T_co", covariant=True)
@@ -125,6 +125,36 @@ class KeyValues(Protocol):
 
     def change_hashes(self, changes: Mapping[str, HashChange]) -> list[Refused | None]:
         """Change each hash so that no reader sees it half done. Refused in the place of a key of another type."""
+        ...
+
+
+class Updated(NamedTuple):
+    """How many documents an update found, and how many of them it changed."""
+
+    matched: int
+    modified: int
+
+
+class Collections(Protocol):
+    """One MongoDB database (spec: core §10). Filters and changes are MongoDB's own.
+
+    Every method raises StoreUnavailable, and Refused for a fault of the data. A call whose answer is lost is made
+    again, so a change has to be one that may be made twice.
+    """
+
+    def find(self, collection: str, where: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All documents that match."""
+        ...
+
+    def update(self, collection: str, where: Mapping[str, Any], change: Mapping[str, Any]) -> Updated:
+        """Change all documents that match. After Refused, some of them may be changed and others not."""
+        ...
+
+    def insert_if_missing(self, collection: str, where: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+        """Make a document of ``where`` (fields and their values) and ``document``, unless one has these values.
+
+        Whether it was made; after an answer that was lost, False may also mean that it was.
+        """
         ...
 
 

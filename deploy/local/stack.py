@@ -17,6 +17,7 @@ from deploy.local.elasticsearch import Elasticsearch
 from deploy.local.errors import StackError, UsageError
 from deploy.local.flink import Flink
 from deploy.local.kafka import Kafka
+from deploy.local.mongo import Mongo
 from deploy.local.neo4j import Neo4j
 from deploy.local.object_storage import ObjectStorage
 from deploy.local.processes import Processes, accepts_connections, free_port, port_is_free
@@ -29,10 +30,9 @@ from deploy.local.stubs import Stubs
 SERVICES: dict[str, Service] = {
     service.name: service
     for service in (
-        *(Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), Neo4j(), ObjectStorage(), Smtp(), Stubs()),
+        *(Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), Mongo(), Neo4j(), ObjectStorage(), Smtp(), Stubs()),
     )
 }
-NOT_YET = ("mongo",)
 DEFAULT_PORTS = {name: port for service in SERVICES.values() for name, port in service.ports.items()}
 DEFAULT_SLOTS = 8
 
@@ -201,8 +201,6 @@ class Stack:
     def _services(names: Iterable[str]) -> list[Service]:
         chosen = list(dict.fromkeys(names)) or list(SERVICES)
         for name in chosen:
-            if name in NOT_YET:
-                raise UsageError(f"{name} is not part of this version; there are {', '.join(SERVICES)}")
             if name not in SERVICES:
                 raise UsageError(f"there is no service {name!r}; there are {', '.join(SERVICES)}")
         return [SERVICES[name] for name in chosen]

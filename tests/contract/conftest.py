@@ -17,12 +17,14 @@ from io_connectors.cassandra import Cassandra
 from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.memory import MemoryCassandra, MemoryRedis
 from io_connectors.memory_documents import MemoryElasticsearch
+from io_connectors.memory_mongo import MemoryMongo
 from io_connectors.memory_objects import MemoryObjectStore
+from io_connectors.mongo import Mongo
 from io_connectors.object_storage import ObjectStore
 from io_connectors.redis import Redis
 from schemas.cassandra import create_statements
 from transforms.services import Documents, Objects
-from transforms.stores import KeyValues, Refused, Row, Select, Tables, Write
+from transforms.stores import Collections, KeyValues, Refused, Row, Select, Tables, Write
 
 REAL = pytest.param("real", marks=pytest.mark.stack)
 DATABASE = 11
@@ -146,6 +148,30 @@ def index(request: pytest.FixtureRequest) -> Iterator[str]:
     yield name
     if "elasticsearch" in request.fixturenames or "real" in request.node.name:
         requests.delete(f"http://{request.getfixturevalue('elasticsearch').hosts}/{name}", timeout=30)
+
+
+@pytest.fixture(scope="session")
+def mongo(stack_of: Callable[..., Stack]) -> Iterator[Mongo]:
+    """The recipe of a database of the stack's MongoDB that no job uses; it goes in the end."""
+    settings = stack_of("mongo").environment()
+    recipe = Mongo(settings["ml-mongo.host"], settings["ml-mongo.port"], f"contract-{uuid.uuid4().hex[:12]}")
+    yield recipe
+    recipe.open()._client.drop_database(recipe.database)
+    recipe.open().close()
+
+
+@pytest.fixture(params=["twin", REAL])
+def collections(request: pytest.FixtureRequest) -> Collections:
+    """MongoDB; a test uses a collection of its own (fixture ``name``)."""
+    if request.param == "twin":
+        return MemoryMongo(f"contract-{request.node.name}").open()
+    return request.getfixturevalue("mongo").open()
+
+
+@pytest.fixture
+def name() -> str:
+    """The name of a collection that is not there."""
+    return f"contract-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")
