@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults bench demo docs lock clean
+.PHONY: help setup lint test faults bench demo docs helm lock clean
 
 BIN := .venv/bin
 # what the targets bench and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -18,7 +18,7 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy
 
 test: lint ## Style, types and all tests, those on real servers too; SUNBIRD_TEST_STACK=.stack uses a stack that is up
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow_faults"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow_faults and not chart"
 
 faults: setup ## Every fault, in full: servers stopped and killed while jobs run
 	$(BIN)/pytest tests/faults
@@ -31,6 +31,9 @@ demo: setup ## A learner's journey on the local stack
 
 docs: setup ## The documents as pages, into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+helm: setup ## The chart by Helm 3 and kubeconform too, which Go builds; minutes the first time
+	$(BIN)/pytest tests/deploy/test_helm.py
 
 lock: setup ## The packages of the images' Python, anew from setup.py; ARGUMENTS=--upgrade takes newer ones
 	deploy/docker/lock.sh $(ARGUMENTS)
