@@ -56,9 +56,13 @@ def key(name: str, default: Any = ..., meaning: str = "", *, seed_names: Sequenc
     )
 
 
-# Redis servers that are the main one unless a configuration names another (spec: core §3.3)
+# Servers that are another one, as a whole, unless a configuration names their host (spec: core §3.2, §3.3)
 _REDIS_PARTS = ("host", "port", "password", "tls")
-_SAME_REDIS = ("dedup-redis", "dp-redis", "redis-meta")
+_CASSANDRA_PARTS = ("host", "port", "isMultiDCEnabled", "datacenter", "username", "password", "tls")
+_SAME_SERVER = {
+    **dict.fromkeys(("dedup-redis", "dp-redis", "redis-meta"), ("redis", _REDIS_PARTS)),
+    "ml-cassandra": ("lms-cassandra", _CASSANDRA_PARTS),
+}
 
 
 class JobSettings(BaseModel):
@@ -81,12 +85,14 @@ class JobSettings(BaseModel):
             return data
         given = _by_real_name(cls, data)
         env = given.get("job.env", cls.model_fields["job_env"].default)
-        for prefix in _SAME_REDIS:
+        for prefix, (other, parts) in _SAME_SERVER.items():
             if f"{prefix}.host" not in given:
                 given |= {
-                    f"{prefix}.{part}": given[f"redis.{part}"]
-                    for part in _REDIS_PARTS
-                    if f"redis.{part}" in given and f"{prefix}.{part}" not in given and f"{prefix}.{part}" in keys(cls)
+                    f"{prefix}.{part}": given[f"{other}.{part}"]
+                    for part in parts
+                    if f"{other}.{part}" in given
+                    and f"{prefix}.{part}" not in given
+                    and f"{prefix}.{part}" in keys(cls)
                 }
         for name, field in keys(cls).items():
             if name not in given and isinstance(field.default, str) and "{env}" in field.default:
@@ -172,6 +178,29 @@ class CassandraSettings(JobSettings):
     lms_cassandra_username: str | None = key("lms-cassandra.username", None, "user, where Cassandra wants one")
     lms_cassandra_password: SecretStr | None = key("lms-cassandra.password", None, "password of that user")
     lms_cassandra_tls: bool = key("lms-cassandra.tls", False, "connect over TLS")
+
+
+class MlCassandraSettings(CassandraSettings):
+    """The Cassandra cluster of the ML services. Without ``ml-cassandra.host`` it is that of the LMS, as a whole."""
+
+    ml_cassandra_host: str = key(
+        "ml-cassandra.host",
+        "localhost",
+        "Cassandra: one contact point, or several with commas; not set: the cluster of lms-cassandra.*",
+        min_length=1,
+    )
+    ml_cassandra_port: int = key("ml-cassandra.port", 9042, "its port", ge=1, le=65535)
+    ml_cassandra_is_multi_dc_enabled: bool = key(
+        "ml-cassandra.isMultiDCEnabled",
+        False,
+        "ask the nodes of the local data centre only, in turn; lms-cassandra.isMultiDCEnabled does the same",
+    )
+    ml_cassandra_datacenter: str | None = key(
+        "ml-cassandra.datacenter", None, "name of the local data centre; not set: that of the contact point"
+    )
+    ml_cassandra_username: str | None = key("ml-cassandra.username", None, "user, where it wants one")
+    ml_cassandra_password: SecretStr | None = key("ml-cassandra.password", None, "password of that user")
+    ml_cassandra_tls: bool = key("ml-cassandra.tls", False, "connect to it over TLS")
 
 
 class RedisSettings(JobSettings):
@@ -734,8 +763,9 @@ def _origin(name: str, mine: Mapping[str, tuple[str, _Given]]) -> str:
     if name in mine:
         return mine[name][1].origin
     prefix, _, part = name.partition(".")
-    same = prefix in _SAME_REDIS and part in _REDIS_PARTS and f"{prefix}.host" not in mine
-    return f"as redis.{part}" if same and f"redis.{part}" in mine else "default"
+    other, parts = _SAME_SERVER.get(prefix, ("", ()))
+    same = part in parts and f"{prefix}.host" not in mine
+    return f"as {other}.{part}" if same and f"{other}.{part}" in mine else "default"
 
 
 def _explain(

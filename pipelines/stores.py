@@ -18,6 +18,7 @@ from pipelines.settings import (
     DpRedisSettings,
     MetaRedisSettings,
     MongoSettings,
+    MlCassandraSettings,
     RedisSettings,
     SettingsError,
 )
@@ -33,6 +34,19 @@ def cassandra(settings: CassandraSettings) -> Cassandra:
         username=settings.lms_cassandra_username,
         password=plain(settings.lms_cassandra_password),
         tls=settings.lms_cassandra_tls,
+    )
+
+
+def ml_cassandra(settings: MlCassandraSettings) -> Cassandra:
+    """spec: program-user-info §5: either key asks for the nodes of one data centre"""
+    return Cassandra(
+        settings.ml_cassandra_host,
+        settings.ml_cassandra_port,
+        multi_dc=settings.ml_cassandra_is_multi_dc_enabled or settings.lms_cassandra_is_multi_dc_enabled,
+        datacenter=settings.ml_cassandra_datacenter,
+        username=settings.ml_cassandra_username,
+        password=plain(settings.ml_cassandra_password),
+        tls=settings.ml_cassandra_tls,
     )
 
 

@@ -112,6 +112,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "failed-events-count",
         "skipped-event-count",
     ),
+    "program-user-info": (
+        "total-events-count",
+        "success-events-count",
+        "skipped-events-count",
+        "failed-events-count",
+    ),
     "relation-cache-updater": (
         "total-events-count",
         "success-events-count",

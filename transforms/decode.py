@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-__all__ = ["NotAnObject", "Record", "id_at", "parse_object", "value_at"]
+__all__ = ["NotAnObject", "Record", "id_at", "parse_object", "text_of", "value_at"]
 
 # An escape sequence: kept when JSON knows it, else its backslash is dropped (core §1.1).
 _ESCAPE = re.compile(rb'\\(?:(["\\/bfnrt]|u[0-9a-fA-F]{4})|)', re.DOTALL)
@@ -72,6 +72,13 @@ def id_at(parsed: Any, path: str) -> str | None:
     """The string at ``path`` when it is one and not blank, else None. spec: core §1.1"""
     value = value_at(parsed, path)
     return value if isinstance(value, str) and value.strip() else None
+
+
+def text_of(value: Any) -> str:
+    """A text as it is, a number or truth value as one; ``""`` for what is none of them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def _parse_with_free_backslashes(value: bytes | str, first: orjson.JSONDecodeError) -> Any:

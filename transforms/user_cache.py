@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from transforms.decode import id_at, value_at
+from transforms.decode import id_at, text_of, value_at
 from transforms.java_text import json_text, number_text
 from transforms.stores import HashChange
 
@@ -88,7 +88,7 @@ def framework_of(user: dict[str, Any]) -> str | None:
     """The framework that a user chose: the first of ``framework.id``; None without one. spec: §3.3"""
     chosen = value_at(user, "framework.id")
     first = next(iter(chosen), None) if isinstance(chosen, list) else chosen
-    return (_plain(first) or None) if isinstance(first, str | int | float) else None
+    return (text_of(first) or None) if isinstance(first, str | int | float) else None
 
 
 def profile_fields(user: dict[str, Any], categories: Collection[str]) -> Fields:
@@ -124,7 +124,7 @@ def _user_types(types: Any) -> Fields:
 
 def _distinct(types: list[Any], name: str) -> str:
     """The values of that name, each once, in order."""
-    values = (_plain(one.get(name)) for one in types if isinstance(one, dict))
+    values = (text_of(one.get(name)) for one in types if isinstance(one, dict))
     return ",".join(dict.fromkeys(value for value in values if value))
 
 
@@ -162,14 +162,7 @@ def _text(value: Any) -> str:
     """The text form of a value. A text that began with a bracket would be read as a list, so they are escaped."""
     if isinstance(value, list):
         return json_text(value)
-    return _plain(value).replace("[", r"\[").replace("]", r"\]")
-
-
-def _plain(value: Any) -> str:
-    """A text, or a number as one; nothing for what is neither."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) else ""
+    return text_of(value).replace("[", r"\[").replace("]", r"\]")
 
 
 # --- the hash

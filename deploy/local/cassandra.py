@@ -125,7 +125,12 @@ class Cassandra(Service):
                     raise StackError(f"Cassandra refuses {statement.split('(')[0].strip()!r}: {error}") from error
 
     def settings(self, around: Surroundings) -> dict[str, Any]:
-        return {"lms-cassandra.host": LOOPBACK, "lms-cassandra.port": around.ports["cassandra"]}
+        roles = ("lms-cassandra", "ml-cassandra")
+        return {
+            key: value
+            for role in roles
+            for key, value in ((f"{role}.host", LOOPBACK), (f"{role}.port", around.ports["cassandra"]))
+        }
 
 
 def _configuration(directory: Path, around: Surroundings) -> dict[str, Any]:

@@ -529,7 +529,7 @@ an_event = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.fixed_dictionaries({user: a_user for user in USERS[:3]}),
     st.dictionaries(st.sampled_from(USERS), st.dictionaries(st.sampled_from(NAMES), st.just("old"), min_size=1)),

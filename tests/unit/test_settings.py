@@ -20,6 +20,7 @@ from pipelines.settings import (
     JobSettings,
     KafkaSettings,
     Loaded,
+    MlCassandraSettings,
     SettingsError,
     UsageError,
     key,
@@ -29,6 +30,7 @@ from pipelines.settings import (
     seed_names,
     type_name,
 )
+from pipelines.stores import ml_cassandra
 
 
 class Settings(KafkaSettings, CassandraSettings, DedupRedisSettings):
@@ -97,6 +99,18 @@ def test_a_second_redis_is_the_main_one_as_a_whole_until_it_is_named() -> None:
 
     own = Settings(redis_host="redis-1", redis_port=6380, redis_password="s3cret", dedup_redis_host="redis-2")
     assert (own.dedup_redis_host, own.dedup_redis_port, own.dedup_redis_password) == ("redis-2", 6379, None)
+
+
+def test_the_cassandra_of_ml_is_that_of_the_lms_until_it_is_named() -> None:
+    """program-user-info §5"""
+    lms = {"lms_cassandra_host": "a", "lms_cassandra_port": 9043, "lms_cassandra_is_multi_dc_enabled": True}
+    same = ml_cassandra(MlCassandraSettings(**lms, lms_cassandra_username="u", lms_cassandra_password="p"))
+    assert (same.host, same.port, same.multi_dc, same.username, same.password) == ("a", 9043, True, "u", "p")
+    own = ml_cassandra(MlCassandraSettings(**lms, ml_cassandra_host="b"))
+    assert (own.host, own.port, own.multi_dc) == ("b", 9042, True), "either key says it"
+    assert ml_cassandra(MlCassandraSettings(**{"ml-cassandra.isMultiDCEnabled": True})).multi_dc
+    default = ml_cassandra(MlCassandraSettings())
+    assert (default.host, default.port, default.multi_dc) == ("localhost", 9042, False)
 
 
 def test_the_origin_of_a_second_redis_says_that_it_is_the_main_one(write) -> None:
