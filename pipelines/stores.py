@@ -17,8 +17,8 @@ from pipelines.settings import (
     DedupRedisSettings,
     DpRedisSettings,
     MetaRedisSettings,
-    MongoSettings,
     MlCassandraSettings,
+    MongoSettings,
     RedisSettings,
     SettingsError,
 )
