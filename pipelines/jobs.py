@@ -11,6 +11,7 @@ from pipelines.settings import UsageError
 JOBS: dict[str, str] = {
     "activity-aggregate-updater": "pipelines.activity_aggregate_updater",
     "assessment-aggregator": "pipelines.assessment_aggregator",
+    "auto-creator-v2": "pipelines.auto_creator_v2",
     "cokreat-user-delete": "pipelines.cokreat_user_delete",
     "collection-cert-pre-processor": "pipelines.collection_cert_pre_processor",
     "collection-certificate-generator": "pipelines.collection_certificate_generator",
@@ -31,6 +32,7 @@ JOBS: dict[str, str] = {
 SUMMARIES: dict[str, str] = {
     "activity-aggregate-updater": "consumed contents to progress of course and units, completion, certificate requests",
     "assessment-aggregator": "answers to scored attempts, best scores of each assessment, certificate requests",
+    "auto-creator-v2": "questions and question sets of another repository into this one, with all their data",
     "cokreat-user-delete": "deleted users to the coKreat portal, which forgets them too",
     "collection-cert-pre-processor": "who gets a certificate: criteria of enrolment, score and user, generate events",
     "collection-certificate-generator": "issues certificates, with Sunbird RC or as files, and tells the learners",

@@ -33,6 +33,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "db-score-update-count",
         "cert-issue-events-count",
     ),
+    "auto-creator-v2": (
+        "total-events-count",
+        "success-events-count",
+        "skipped-events-count",
+        "failed-events-count",
+    ),
     "cokreat-user-delete": (
         "total-events-count",
         "success-events-count",

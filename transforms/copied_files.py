@@ -108,7 +108,7 @@ class Sources:
 
 def stored(objects: FileObjects, key: str, file: Path) -> str:
     """Put a file into the own store; its new address. Raises ImportFailed. spec: content-auto-creator §3.7"""
-    content_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    content_type = mimetypes.guess_type(key)[0] or "application/octet-stream"
     try:
         return objects.put_file(key, file, content_type)
     except ValueError:

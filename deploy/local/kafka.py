@@ -36,6 +36,7 @@ TOPICS = (
     "legacy.certificate.migrate",
     "lms.notification",
     "lms.user.account.merge",
+    "object.import.request",
     "programuser.info",
     "telemetry.assess",
     "telemetry.assess.failed",

@@ -168,6 +168,12 @@ def site() -> Iterator[Site]:
     site.end()
 
 
+def test_the_events_are_those_of_the_schema() -> None:
+    for sent in (event(), bulk(), event({"pkgVersion": 2.0}, stage="review", iteration=1.0)):
+        validator("content-import").validate(sent)
+    assert not validator("content-import").is_valid(event(action="auto-delete"))
+
+
 # --- §9
 
 

@@ -662,6 +662,11 @@ MANDATORY = {
     "cokreat-user-delete": ["program-service-baseUrl=http://program"],
     "collection-cert-pre-processor": ["cert_domain_url=https://dev.example.org"],
     "collection-certificate-generator": ["service.rc.basePath=http://rc"],
+    "auto-creator-v2": [
+        "source.baseUrl=http://source",
+        "schema.basePath=http://schemas",
+        "cloud_storage_container=contents",
+    ],
     "content-auto-creator": [
         "service.content_service.basePath=http://content",
         "service.search.basePath=http://search",
