@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import bson
-import mongomock
 
 from io_connectors.memory import Twin
 from io_connectors.one_per_process import one_per_process
@@ -34,6 +33,8 @@ class MemoryCollections(Twin):
 
     def __init__(self) -> None:
         super().__init__()
+        import mongomock  # noqa: PLC0415 - an installation without the tests has none
+
         self._database: Any = mongomock.MongoClient().database
 
     def find(self, collection: str, where: Mapping[str, Any]) -> list[Document]:

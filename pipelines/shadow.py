@@ -27,7 +27,9 @@ from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, Memo
 from io_connectors.memory_documents import MemoryElasticsearch
 from io_connectors.memory_http import MemoryHttp
 from io_connectors.memory_mail import MemoryMailServer
+from io_connectors.memory_mongo import MemoryMongo
 from io_connectors.memory_objects import MemoryObjectStore
+from io_connectors.mongo import Mongo
 from io_connectors.object_storage import ObjectStore
 from io_connectors.pace import Pace
 from io_connectors.redis import Redis
@@ -35,8 +37,21 @@ from io_connectors.smtp import Smtp
 from io_connectors.threads import Threads
 from pipelines.settings import Loaded, UsageError
 from transforms.counters import count
+from transforms.decode import value_at
 from transforms.services import Documents, Mails, Objects, ServiceRefused
-from transforms.stores import Delete, HashChange, KeyValues, Opens, Refused, Select, Tables, Update, Write
+from transforms.stores import (
+    Collections,
+    Delete,
+    HashChange,
+    KeyValues,
+    Opens,
+    Refused,
+    Select,
+    Tables,
+    Update,
+    Updated,
+    Write,
+)
 
 __all__ = ["CALLS", "DIFFERS", "SAME", "Comparison", "in_the_shadow", "shadowed"]
 
@@ -264,6 +279,27 @@ class ShadowDocuments:
         return there
 
 
+class ShadowCollections:
+    """A database of MongoDB, read only."""
+
+    def __init__(self, collections: Collections, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self.find = collections.find
+
+    def update(self, collection: str, where: Mapping[str, Any], change: Mapping[str, Any]) -> Updated:
+        found = self.find(collection, where)
+        wanted = {**change.get("$set", {}), **dict.fromkeys(change.get("$unset", {}))}
+        for document in found:
+            there = {path: value_at(document, path) for path in wanted}
+            self._comparison.of(f"{collection}/{document['_id']}", wanted, there)
+        return Updated(len(found), 0)
+
+    def insert_if_missing(self, collection: str, where: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+        is_there = bool(self.find(collection, where))
+        self._comparison.told(f"{collection} {dict(where)}", [] if is_there else ["the document"])
+        return not is_there
+
+
 class ShadowObjects:
     """An object store, read only."""
 
@@ -310,6 +346,7 @@ _AROUND: dict[type, Callable[[Any, Comparison], Any]] = {
     **dict.fromkeys((Cassandra, MemoryCassandra), ShadowTables),
     **dict.fromkeys((Redis, MemoryRedis), ShadowKeyValues),
     **dict.fromkeys((Elasticsearch, MemoryElasticsearch), ShadowDocuments),
+    **dict.fromkeys((Mongo, MemoryMongo), ShadowCollections),
     **dict.fromkeys((ObjectStore, MemoryObjectStore), ShadowObjects),
     **dict.fromkeys((Http, MemoryHttp), ShadowCalls),
     **dict.fromkeys((Smtp, MemoryMailServer), ShadowMails),

@@ -14,6 +14,7 @@ import pytest
 from io_connectors.memory import MemoryCollectionStatuses, MemoryRedis
 from io_connectors.memory_documents import MemoryElasticsearch
 from io_connectors.memory_http import MemoryHttp
+from io_connectors.memory_mongo import MemoryMongo
 from io_connectors.memory_objects import MemoryObjectStore
 from pipelines import activity_aggregate_updater as progress
 from pipelines import enrolment_reconciliation as reconciliation
@@ -25,6 +26,7 @@ from pipelines.shadow import (
     DIFFERS,
     SAME,
     Comparison,
+    ShadowCollections,
     ShadowDocuments,
     ShadowKeyValues,
     ShadowMails,
@@ -37,7 +39,7 @@ from tests.pipelines.test_enrolment_reconciliation import Site, consumed, event
 from transforms.counters import counted_in_this_process, forget_counts
 from transforms.reconcile_progress import ReconciliationStores
 from transforms.services import Documents, Mails, Objects, ServiceRefused
-from transforms.stores import Delete, HashChange, KeyValues, Tables, Update
+from transforms.stores import Collections, Delete, HashChange, KeyValues, Tables, Update
 
 SITE = Path(__file__).parents[2] / "deploy" / "config" / "site.yaml"
 JOB = "some-job"
@@ -151,6 +153,7 @@ def test_a_job_without_a_shadow_says_so(name: str) -> None:
         (Tables, ShadowTables),
         (KeyValues, ShadowKeyValues),
         (Documents, ShadowDocuments),
+        (Collections, ShadowCollections),
         (Objects, ShadowObjects),
         (Mails, ShadowMails),
     ],
@@ -181,6 +184,19 @@ def test_a_key_that_is_no_id_is_not_logged(
     site.tables.insert("sunbird.user_lookup", {**lookup, "userid": "learner-1"})
     in_the_shadow(site.cassandra, comparison).open().write([[Delete("sunbird.user_lookup", lookup)]])
     assert "sunbird.user_lookup {'type': 'email'} differs: the row" in caplog.text
+
+
+def test_collections(comparison: Comparison) -> None:
+    recipe = MemoryMongo("shadow")
+    recipe.open().insert("c", {"_id": 1, "p": {"first": "D"}}, {"_id": 2, "p": {"first": "x", "last": "y"}})
+    before = recipe.open().documents("c")
+    shadow = in_the_shadow(recipe, comparison).open()
+    assert shadow.find("c", {"_id": 1}) == before[:1]
+    assert shadow.update("c", {}, {"$set": {"p.first": "D"}, "$unset": {"p.last": ""}}) == (2, 0)
+    assert shadow.insert_if_missing("c", {"_id": 1}, {"a": 1}) is False
+    assert shadow.insert_if_missing("c", {"_id": 3}, {"a": 1}) is True
+    assert counts() == {SAME: 2, DIFFERS: 2}
+    assert recipe.open().documents("c") == before
 
 
 def test_a_database_of_redis(comparison: Comparison) -> None:
