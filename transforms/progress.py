@@ -205,12 +205,16 @@ def _advance_enrolment(
         return
     required = relations.required(state.enrolment.course_id, state.enrolment.course_id)
     done = len(required & completed(state.merged))
+    is_complete = done >= len(required)
+    if is_completed and not is_complete:
+        # what was completed stays as it was (spec: activity-aggregate-updater §8.6, enrolment-reconciliation §3.6)
+        return
     state.change |= {"progress": done, "contentstatus": state.merged, "datetime": now}
-    if done >= len(required):
+    if is_complete:
         state.change |= {"status": COMPLETED, "completedon": now}
         state.status, state.completed_on, last.plan.completed_on = COMPLETED, now, now
         outcome.completes = True
-    elif not is_completed:
+    else:
         state.change["status"] = state.status = IN_PROGRESS
 
 

@@ -38,6 +38,9 @@ def letter_of(value: bytes | None, job: str) -> Letter:
         return _of_a_record(letter, job)
     if value_at(letter, "metadata.validation_error") is not None:
         return _of_an_assessment(letter, job)
+    if job == _ASSESSMENTS and all(isinstance(letter.get(name), str) for name in (*_ENROLMENT, "contentId")):
+        # as it came (its spec §6)
+        return Letter("a content of another course, or more questions than it has", orjson.dumps(letter))
     if _is_of_a_course(letter):
         return _of_a_course(letter, job)
     return Letter("not a dead letter", None, "of no form that a job writes")
@@ -46,7 +49,7 @@ def letter_of(value: bytes | None, job: str) -> Letter:
 def _of_a_record(letter: dict[str, Any], job: str) -> Letter:
     """The shape of core §4.3."""
     reason = str(value_at(letter, "failInfo.error") or "without a reason").split(" : : List(")[0]
-    if letter["jobName"] != job:
+    if letter["jobName"] != _SIGNATURES.get(job, job):
         return Letter(reason, None, f"a letter of {letter['jobName']}")
     rest = {name: member for name, member in letter.items() if name not in ("jobName", "failInfo")}
     if set(rest) != {"rawEvent"}:
@@ -56,15 +59,16 @@ def _of_a_record(letter: dict[str, Any], job: str) -> Letter:
     return _of_text(reason, rest["rawEvent"])
 
 
-# what assessment-aggregator signs with (its spec §6)
-_ASSESSMENTS = "AssessmentAggregator"
+_ASSESSMENTS = "assessment-aggregator"
+# what jobs sign with that do not by their names (their specs §6)
+_SIGNATURES = {_ASSESSMENTS: "AssessmentAggregator", "merge-user-courses": "MergeUserCourses"}
 
 
 def _of_an_assessment(letter: dict[str, Any], job: str) -> Letter:
     """The event with two members of ``metadata`` more, or the text of a record that was none (core §4.2)."""
     metadata = letter["metadata"]
     reason = str(metadata["validation_error"])
-    if metadata.get("src") not in (job, _ASSESSMENTS) or job != "assessment-aggregator":
+    if job != _ASSESSMENTS or metadata.get("src") != _SIGNATURES[job]:
         return Letter(reason, None, f"a letter of {metadata.get('src')}")
     if metadata.get("cut") is not None:
         return Letter(reason, None, "only the beginning was kept")

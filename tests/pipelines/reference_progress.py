@@ -102,14 +102,14 @@ class Reference:
             enrolment = self.enrolments.get((user, course, batch))
             if enrolment is not None:
                 was_completed = (enrolment.get("status") or 0) == 2
-                if not (was_completed and self.skip_completed):
+                if not (was_completed and (self.skip_completed or not complete)):
                     enrolment["progress"] = done
                     enrolment["contentstatus"] = {content: m["status"] for content, m in merged.items()}
                     if complete:
                         enrolment["status"] = 2
                         enrolment["completedon"] = True
                         newly_complete = True
-                    elif not was_completed:
+                    else:
                         enrolment["status"] = 1
 
         for content in times:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transforms.assessment_failures import unchanged_event
 from transforms.consumption import consumption_of
 from transforms.dead_letter import dead_letter
+from transforms.merge_user_courses import failed_event
 from transforms.replayed import letter_of
 
 JOB = "activity-aggregate-updater"
@@ -70,6 +72,27 @@ def test_what_was_no_assessment_comes_back_as_it_was():
     assert letter_of(orjson.dumps(letter), "assessment-aggregator") == ("bad", b"no JSON", "")
     letter["metadata"] = {**metadata, "cut": 6_000_000}
     assert letter_of(orjson.dumps(letter), "assessment-aggregator").original is None
+
+
+def test_an_assessment_that_was_turned_away_comes_back_as_it_came():
+    """assessment-aggregator §3.2, §3.4: nothing is added to it"""
+    event = {"userId": "u", "courseId": "c", "batchId": "b", "contentId": "d", "events": [{"ets": 1}], "contents": {}}
+    _, value = unchanged_event(orjson.dumps(event), event)
+    letter = letter_of(value, "assessment-aggregator")
+    assert letter.original is not None
+    assert orjson.loads(letter.original) == event
+    assert letter.reason == "a content of another course, or more questions than it has"
+    assert letter_of(value, JOB).original is None
+
+
+def test_a_merge_comes_back_by_the_name_that_it_is_signed_with():
+    """merge-user-courses §6"""
+    event = {"edata": {"fromAccountId": "a", "toAccountId": "a"}}
+    value = failed_event(orjson.dumps(event), "ERR").value
+    letter = letter_of(value, "merge-user-courses")
+    assert letter.original is not None
+    assert (letter.reason, orjson.loads(letter.original)) == ("ERR", event)
+    assert letter_of(value, JOB).fault == "a letter of MergeUserCourses"
 
 
 def test_a_course_without_leaf_nodes_becomes_its_event_again():
