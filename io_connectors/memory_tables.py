@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 from schemas.cassandra import Table
@@ -27,6 +28,7 @@ class MemoryTable:
     def __init__(self, schema: Table, types: Mapping[str, Mapping[str, str]]) -> None:
         self.schema = schema
         self.rows: dict[Key, Row] = {}
+        self._partitions: dict[Key, dict[Key, Row]] = {}
         self._inserted: set[Key] = set()
         self._key = (*schema.partition_key, *schema.clustering_key)
         self._fits = {column: _fit(cql_type, schema.keyspace, types) for column, cql_type in schema.columns.items()}
@@ -36,7 +38,7 @@ class MemoryTable:
         for column in select.columns:
             self._check_column(column)
         wanted = self._wanted(select.where)
-        found = [row for row in self.rows.values() if all(row[column] in wanted[column] for column in wanted)]
+        found = [row for row in self._in_partitions(wanted) if all(row[column] in wanted[column] for column in wanted)]
         found.sort(key=lambda row: [_order(row[column]) for column in self.schema.clustering_key])
         found.sort(key=lambda row: [_order(row[column]) for column in self.schema.partition_key], reverse=True)
         columns = [column.lower() for column in select.columns or self.schema.columns]
@@ -70,15 +72,15 @@ class MemoryTable:
 
     def remove(self, key: Key) -> None:
         """Forget a row, with its having been inserted."""
-        self.rows.pop(key, None)
+        self._forget(key)
         self._inserted.discard(key)
 
     def put(self, key: Key, row: Row) -> None:
         """Keep the row; one that holds nothing beside its key exists only when it was inserted."""
         if key in self._inserted or any(value is not None for column, value in row.items() if column not in self._key):
-            self.rows[key] = row
+            self._keep(key, row)
         else:
-            self.rows.pop(key, None)
+            self._forget(key)
 
     def insert(self, row: Row) -> None:
         """Put a row as INSERT does: its key alone makes it exist."""
@@ -89,13 +91,28 @@ class MemoryTable:
         if others:
             _, found = self.updated(Update("", keys, others), {})
             self.put(key, found)
-        else:
-            self.rows.setdefault(key, dict(zip(self._key, key, strict=True)))
+        elif key not in self.rows:
+            self._keep(key, dict(zip(self._key, key, strict=True)))
 
     def clear(self) -> None:
         """Remove all rows."""
         self.rows.clear()
+        self._partitions.clear()
         self._inserted.clear()
+
+    # --- rows by partition
+
+    def _keep(self, key: Key, row: Row) -> None:
+        self.rows[key] = row
+        self._partitions.setdefault(key[: len(self.schema.partition_key)], {})[key] = row
+
+    def _forget(self, key: Key) -> None:
+        if self.rows.pop(key, None) is not None:
+            del self._partitions[key[: len(self.schema.partition_key)]][key]
+
+    def _in_partitions(self, wanted: Mapping[str, list[Any]]) -> Iterator[Row]:
+        for partition in product(*(dict.fromkeys(wanted[column]) for column in self.schema.partition_key)):
+            yield from self._partitions.get(partition, {}).values()
 
     # --- keys
 
