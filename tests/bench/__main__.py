@@ -1,4 +1,4 @@
-"""`python -m tests.bench`: measure activity-aggregate-updater, the certificate jobs and the scoring of assessments."""
+"""`python -m tests.bench`: measure the jobs that keep progress, issue certificates, score attempts and count again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tests.bench.certificates import CertificatesPlan, measure_certificates
 from tests.bench.job import NotRunning
 from tests.bench.load import Shape
 from tests.bench.measure import SERVICES, Plan, measure, measure_memory
+from tests.bench.reconciliation import ReconciliationsPlan, measure_reconciliations
+from tests.bench.report import Everything
 
 # what is printed into a file or a pipe is not folded
 WIDTH = 120
@@ -60,6 +62,12 @@ def main(
     assessments: Annotated[
         int, typer.Option(help="Attempts that are scored in this process, of 10 and of 100 questions; 0: not.")
     ] = 2_000,
+    reconciliations: Annotated[
+        int, typer.Option(help="Learners whose progress in a course of 200 contents is counted again; 0: not.")
+    ] = 500,
+    stores_only: Annotated[
+        bool, typer.Option("--stores-only", help="Only what needs no Flink: attempts, and counting again.")
+    ] = False,
     memory: Annotated[int, typer.Option(metavar="N", help="Instead: N events in a row, watching memory.")] = 0,
     out: Annotated[Path, typer.Option(help="The JSON with all numbers.")] = Path("bench.json"),
     directory: Annotated[Path, typer.Option("--dir", help="Directory of the stack; one that is up is used.")] = Path(
@@ -84,8 +92,6 @@ def main(
         share(skipped),
     )
     options = tuple(beam_option or ())
-    issued = None
-    scored = []
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
@@ -99,11 +105,17 @@ def main(
                 else:
                     sample = events if profile else min(events, 2_000)
                     plan = Plan(shape, parallelism, rate, seconds, sample, profile, options)
-                    measured = measure(plan, stack, progress)
-                    if certificates:
-                        issued = measure_certificates(CertificatesPlan(certificates), stack, progress)
-                    if assessments:
-                        scored = measure_assessments(AssessmentsPlan(assessments), stack, progress)
+                    on_flink = not stores_only
+                    everything = Everything(
+                        measure(plan, stack, progress) if on_flink else None,
+                        measure_certificates(CertificatesPlan(certificates), stack, progress)
+                        if on_flink and certificates
+                        else None,
+                        measure_assessments(AssessmentsPlan(assessments), stack, progress) if assessments else (),
+                        measure_reconciliations(ReconciliationsPlan(reconciliations), stack, progress)
+                        if reconciliations
+                        else None,
+                    )
             finally:
                 if not keep and not was_up:
                     stack.down(SERVICES)
@@ -115,13 +127,9 @@ def main(
         report.show_memory(console, run)
         is_right = run.is_right
     else:
-        out.write_bytes(report.measured_as_json(shape, parallelism, measured, issued, scored))
-        report.show(console, shape, parallelism, measured)
-        if issued:
-            report.show_certificates(console, issued)
-        if scored:
-            report.show_assessments(console, scored)
-        is_right = measured.is_right and all(other.is_right for other in (issued, *scored) if other)
+        out.write_bytes(report.measured_as_json(shape, parallelism, everything))
+        report.show(console, shape, parallelism, everything)
+        is_right = everything.is_right
     console.print(f"All numbers: {out}", highlight=False)
     raise typer.Exit(0 if is_right else 1)
 

@@ -5,7 +5,6 @@ Attempts with few questions and with many are measured one after the other, each
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import apache_beam as beam
 import orjson
-import psutil
 import redis
-from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.pvalue import TaggedOutput
 from cassandra.cluster import Cluster
 
@@ -27,10 +23,9 @@ from pipelines import assessment_aggregator as job
 from pipelines.flink import DEFAULTS
 from schemas import redis_keys
 from schemas.cassandra import create_statements
-from tests.bench.processes import Sampler
+from tests.bench.steps import Spent, steps_of, watched
 from tests.bench.stores import RELATION_CACHE_DATABASE, Compared
-from transforms.assessment_scores import CERTIFICATE, ScoreAssessments
-from transforms.assessment_selection import SelectAssessments
+from transforms.assessment_scores import CERTIFICATE
 from transforms.decode import Record
 
 __all__ = ["AssessmentsMeasured", "AssessmentsPlan", "measure_assessments"]
@@ -38,7 +33,7 @@ __all__ = ["AssessmentsMeasured", "AssessmentsPlan", "measure_assessments"]
 COURSE, BATCH, CONTENT = "do_2140777", "0140777", "do_2140778"
 SERVICES = ("cassandra", "redis")
 SECONDS = 60
-SAMPLE_SECONDS = 0.02
+BUNDLE = int(DEFAULTS["max_bundle_size"])
 BEGINS = 1_714_623_600_000
 
 
@@ -53,27 +48,21 @@ class AssessmentsPlan:
 
 @dataclass(frozen=True)
 class AssessmentsMeasured:
-    """What was found for attempts of so many questions: seconds, CPU seconds of the process with its clients' threads.
-
-    ``memory`` is the most that this process held meanwhile, ``grown`` how much more that is than before; megabytes.
-    """
+    """What was found for attempts of so many questions."""
 
     questions: int
     attempts: int
     event_bytes: int
-    seconds: float
-    cpu: float
-    memory: float
-    grown: float
+    spent: Spent
     correct: dict[str, Compared] = field(default_factory=dict)
 
     @property
     def per_second(self) -> float:
-        return self.attempts / self.seconds
+        return self.attempts / self.spent.seconds
 
     @property
     def cpu_per_1000(self) -> float:
-        return 1000 * self.cpu / self.attempts
+        return 1000 * self.spent.cpu / self.attempts
 
     @property
     def is_right(self) -> bool:
@@ -110,64 +99,19 @@ def _measure(
             "redis.database.relationCache.id": RELATION_CACHE_DATABASE,
         }
     )
-    select, score = _steps(settings, batch_size)
-    score.setup()
-    _work_off(select, score, [_record(number, questions, "warm-up") for number in range(plan.warm_up)])
+    options = {"batch_size": batch_size} if batch_size else {}
+    steps = steps_of(job, settings, job.stores(settings), **options).begun()
+    steps.handle_all([_record(number, questions, "warm-up") for number in range(plan.warm_up)], BUNDLE)
     records = [_record(number, questions, "learner") for number in range(plan.attempts)]
-    gc.collect()
-    gc.freeze()
-    this = psutil.Process()
-    before = this.memory_info().rss
-    sampler = Sampler(lambda: {"this": [this]}, SAMPLE_SECONDS)
-    began, cpu = time.perf_counter(), time.process_time()
-    outputs = _work_off(select, score, records)
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    sampler.close()
-    gc.unfreeze()
-    peak = sampler.series["this"].peak_megabytes
+    outputs, spent = watched(lambda: steps.handle_all(records, BUNDLE))
     event_bytes = sum(len(record.value or b"") for record in records) // len(records)
     return AssessmentsMeasured(
         questions,
         plan.attempts,
         event_bytes,
-        seconds,
-        cpu,
-        peak,
-        max(0.0, peak - before / 1_000_000),
+        spent,
         _judge(session, run, plan, questions, outputs),
     )
-
-
-def _work_off(select: Any, score: Any, records: list[Record]) -> list[TaggedOutput]:
-    """Bundles of the size that they have on Flink, as the runner calls the steps."""
-    outputs: list[TaggedOutput] = []
-    bundle = int(DEFAULTS["max_bundle_size"])
-    for start in range(0, len(records), bundle):
-        score.start_bundle()
-        for record in records[start : start + bundle]:
-            for selected in select.process(record):
-                outputs += [selected] if isinstance(selected, TaggedOutput) else score.process(selected)
-        outputs += score.finish_bundle()
-    return outputs
-
-
-class _Steps(PipelineVisitor):
-    def __init__(self) -> None:
-        self.found: dict[type, Any] = {}
-
-    def visit_transform(self, step: AppliedPTransform) -> None:
-        if isinstance(step.transform, beam.ParDo):
-            self.found[type(step.transform.fn)] = step.transform.fn
-
-
-def _steps(settings: Any, batch_size: int | None) -> tuple[Any, Any]:
-    """The DoFns that the job's build function puts into a pipeline, which is never run."""
-    pipeline = beam.Pipeline(runner="DirectRunner")
-    records = pipeline | beam.Create([]).with_output_types(Record)
-    job.build(records, settings, job.stores(settings), **({"batch_size": batch_size} if batch_size else {}))
-    finder = _Steps()
-    pipeline.visit(finder)
-    return finder.found[SelectAssessments], finder.found[ScoreAssessments]
 
 
 def _record(number: int, questions: int, who: str) -> Record:

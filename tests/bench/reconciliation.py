@@ -1,44 +1,36 @@
-"""`python -m tests.bench.reconciliation`: what counting progress again costs in a course of 200 contents.
+"""What counting progress again costs in a course of 200 contents.
 
 The job's own steps in this process, on the local stack's Cassandra and Redis, without Kafka and Flink.
 """
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import apache_beam as beam
 import orjson
-import psutil
 import redis
-import typer
-from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.pvalue import TaggedOutput
 from cassandra.cluster import Cluster
 from cassandra.concurrent import execute_concurrent_with_args
 
-from deploy.local.errors import StackError
+from deploy.local.progress import Progress
 from deploy.local.stack import Stack
 from pipelines import enrolment_reconciliation as job
 from schemas.cassandra import create_statements
 from tests.bench.load import Shape, relation_cache
-from tests.bench.processes import Sampler
+from tests.bench.steps import Spent, steps_of, watched
 from tests.bench.stores import RELATION_CACHE_DATABASE, Compared
 from transforms.decode import Record
-from transforms.reconcile_progress import ReconcileProgress, SelectReconciliations
 
 __all__ = ["ReconciliationsMeasured", "ReconciliationsPlan", "measure_reconciliations"]
 
 BATCH = "0140777"
 SERVICES = ("cassandra", "redis")
 SECONDS = 60
-SAMPLE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -53,34 +45,29 @@ class ReconciliationsPlan:
 
 @dataclass(frozen=True)
 class ReconciliationsMeasured:
-    """What was found: seconds, CPU seconds of the process with its clients' threads.
-
-    ``memory`` is the most that this process held meanwhile, ``grown`` how much more that is than before; megabytes.
-    """
+    """What was found."""
 
     plan: ReconciliationsPlan
-    seconds: float
-    cpu: float
-    memory: float
-    grown: float
+    spent: Spent
     correct: dict[str, Compared] = field(default_factory=dict)
 
     @property
     def per_second(self) -> float:
-        return self.plan.reconciliations / self.seconds
+        return self.plan.reconciliations / self.spent.seconds
 
     @property
     def cpu_per_1000(self) -> float:
-        return 1000 * self.cpu / self.plan.reconciliations
+        return 1000 * self.spent.cpu / self.plan.reconciliations
 
     @property
     def is_right(self) -> bool:
         return all(compared.wrong == 0 for compared in self.correct.values())
 
 
-def measure_reconciliations(plan: ReconciliationsPlan, stack: Stack) -> ReconciliationsMeasured:
+def measure_reconciliations(plan: ReconciliationsPlan, stack: Stack, progress: Progress) -> ReconciliationsMeasured:
     """Run the job's steps, in bundles as large as they are on Flink. Raises StackError."""
     stack.up(SERVICES)
+    progress("reconciliations", f"{plan.reconciliations} learners of {plan.leaf_nodes} contents")
     found = stack.environment()
     run = f"reconciliation{int(time.time())}"
     course = Shape(leaf_nodes=plan.leaf_nodes, units=plan.units).course(run)
@@ -92,22 +79,12 @@ def measure_reconciliations(plan: ReconciliationsPlan, stack: Stack) -> Reconcil
     records = [_record(number, course.id) for number in learners]
     with _stores(found, run, relation_cache(course)) as session:
         _consume(session, run, course.id, course.leaf_nodes, learners)
-        select, reconcile = _steps(settings)
-        reconcile.setup()
-        _work_off(select, reconcile, records[: plan.warm_up])
-        gc.collect()
-        gc.freeze()
-        this = psutil.Process()
-        before = this.memory_info().rss
-        sampler = Sampler(lambda: {"this": [this]}, SAMPLE_SECONDS)
-        began, cpu = time.perf_counter(), time.process_time()
-        outputs = _work_off(select, reconcile, records[plan.warm_up :])
-        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-        sampler.close()
-        gc.unfreeze()
-        peak = sampler.series["this"].peak_megabytes
+        steps = steps_of(job, settings, job.stores(settings)).begun()
+        steps.handle_all(records[: plan.warm_up], job.AT_ONCE)
+        outputs, spent = watched(lambda: steps.handle_all(records[plan.warm_up :], job.AT_ONCE))
         correct = _judge(session, run, plan, course.id, outputs)
-    return ReconciliationsMeasured(plan, seconds, cpu, peak, max(0.0, peak - before / 1_000_000), correct)
+    progress("reconciliations", "done", done=True)
+    return ReconciliationsMeasured(plan, spent, correct)
 
 
 def _record(number: int, course_id: str) -> Record:
@@ -118,36 +95,6 @@ def _record(number: int, course_id: str) -> Record:
 
 def _has_completed(number: int) -> bool:
     return number % 2 == 0
-
-
-def _work_off(select: Any, reconcile: Any, records: list[Record]) -> list[TaggedOutput]:
-    """Bundles as the runner makes them, through both steps as it calls them."""
-    outputs: list[TaggedOutput] = []
-    for start in range(0, len(records), job.AT_ONCE):
-        reconcile.start_bundle()
-        for record in records[start : start + job.AT_ONCE]:
-            for selected in select.process(record):
-                outputs += [selected] if isinstance(selected, TaggedOutput) else reconcile.process(selected)
-        outputs += reconcile.finish_bundle()
-    return outputs
-
-
-class _Steps(PipelineVisitor):
-    def __init__(self) -> None:
-        self.found: dict[type, Any] = {}
-
-    def visit_transform(self, step: AppliedPTransform) -> None:
-        if isinstance(step.transform, beam.ParDo):
-            self.found[type(step.transform.fn)] = step.transform.fn
-
-
-def _steps(settings: job.Settings) -> tuple[Any, Any]:
-    """The DoFns that the job's build function puts into a pipeline, which is never run."""
-    pipeline = beam.Pipeline(runner="DirectRunner")
-    job.build(pipeline | beam.Create([]).with_output_types(Record), settings, job.stores(settings))
-    finder = _Steps()
-    pipeline.visit(finder)
-    return finder.found[SelectReconciliations], finder.found[ReconcileProgress]
 
 
 @contextmanager
@@ -219,38 +166,3 @@ def _judge(
     requests = sum(output.tag == "certificate" for output in outputs)
     judged["certificate requests"].note("all", completed, requests)
     return judged
-
-
-def main(
-    reconciliations: Annotated[int, typer.Option(min=1, help="Learners whose progress is counted again.")] = 500,
-    leaf_nodes: Annotated[int, typer.Option(min=1, help="Leaf nodes of the course, in units of ten.")] = 200,
-    directory: Annotated[Path, typer.Option("--dir", help="Directory of the stack; one that is up is used.")] = Path(
-        ".stack/bench"
-    ),
-) -> None:
-    """Events a second, CPU and memory of this process. Exit code 0 when the end state is right."""
-    stack = Stack(directory, ports="free")
-    was_up = any(status.up for status in stack.status())
-    try:
-        plan = ReconciliationsPlan(reconciliations, leaf_nodes, max(1, leaf_nodes // 10))
-        measured = measure_reconciliations(plan, stack)
-    except (StackError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    finally:
-        if not was_up:
-            stack.down(SERVICES)
-    typer.echo(f"{reconciliations} learners, {leaf_nodes} leaf nodes in {plan.units} units, in this process")
-    typer.echo(f"{'events/s':<32}{measured.per_second:8.0f}")
-    typer.echo(f"{'CPU seconds per 1,000 events':<32}{measured.cpu_per_1000:8.2f}")
-    typer.echo(f"{'peak MB of this process':<32}{measured.memory:8.0f}")
-    typer.echo(f"{'  more than before':<32}{measured.grown:8.0f}")
-    for what, compared in measured.correct.items():
-        typer.echo(f"{what:<32}{compared.right:8} right, {compared.wrong} wrong")
-        for example in compared.examples:
-            typer.echo(f"  {example}")
-    raise typer.Exit(0 if measured.is_right else 1)
-
-
-if __name__ == "__main__":
-    typer.run(main)

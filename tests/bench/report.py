@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import psutil
@@ -16,22 +16,35 @@ from tests.bench.assessments import AssessmentsMeasured
 from tests.bench.certificates import CALLS_AT_ONCE, CertificatesMeasured
 from tests.bench.load import Shape
 from tests.bench.measure import JOB_PROCESSES, Latency, Measured, MemoryRun, Throughput
+from tests.bench.reconciliation import ReconciliationsMeasured
 from tests.bench.stages import StageProfile
 from tests.bench.stores import Compared
 
 __all__ = [
+    "Everything",
     "machine",
     "measured_as_json",
     "memory_as_json",
     "show",
-    "show_assessments",
-    "show_certificates",
     "show_memory",
 ]
 
 STORES = ("Cassandra", "Redis", "Kafka", "JobManager")
 PERCENTILES = (50, 95, 99)
 MEGABYTE = 1_000_000
+
+
+class Everything(NamedTuple):
+    """All that one call of the bench measured; what was not asked for is missing."""
+
+    measured: Measured | None = None
+    issued: CertificatesMeasured | None = None
+    scored: Sequence[AssessmentsMeasured] = ()
+    counted_again: ReconciliationsMeasured | None = None
+
+    @property
+    def is_right(self) -> bool:
+        return all(found.is_right for found in (self.measured, self.issued, *self.scored, self.counted_again) if found)
 
 
 def machine() -> dict[str, Any]:
@@ -51,9 +64,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def show(console: Console, shape: Shape, parallelism: int, measured: Measured) -> None:
-    """Print all tables of a measurement."""
+def show(console: Console, shape: Shape, parallelism: int, everything: Everything) -> None:
+    """Print all tables."""
     _show_machine(console)
+    if everything.measured:
+        _show_measured(console, shape, parallelism, everything.measured)
+    if everything.issued:
+        _show_certificates(console, everything.issued)
+    if everything.scored:
+        _show_assessments(console, everything.scored)
+    if everything.counted_again:
+        _show_reconciliations(console, everything.counted_again)
+
+
+def _show_measured(console: Console, shape: Shape, parallelism: int, measured: Measured) -> None:
     low, high = shape.contents_per_event
     console.print(
         f"{shape.events} events of {shape.learners} learners, {low}-{high} contents each; "
@@ -146,7 +170,7 @@ def _show_correct(console: Console, correct: dict[str, Compared]) -> None:
             console.print(f"wrong: {what}: {example}", style="red", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_certificates(console: Console, measured: CertificatesMeasured) -> None:
+def _show_certificates(console: Console, measured: CertificatesMeasured) -> None:
     """Print what was measured of the certificate jobs."""
     plan = measured.plan
     table = _table(f"{plan.learners} certificates, services answer in {plan.answer_ms} ms", "")
@@ -163,7 +187,7 @@ def show_certificates(console: Console, measured: CertificatesMeasured) -> None:
     _show_correct(console, measured.correct)
 
 
-def show_assessments(console: Console, measured: Sequence[AssessmentsMeasured]) -> None:
+def _show_assessments(console: Console, measured: Sequence[AssessmentsMeasured]) -> None:
     """Print what was measured of the scoring of attempts."""
     table = _table(
         f"{measured[0].attempts} attempts, scored in this process",
@@ -171,11 +195,26 @@ def show_assessments(console: Console, measured: Sequence[AssessmentsMeasured]) 
     )
     table.add_row("events/s", *(f"{run.per_second:.0f}" for run in measured))
     table.add_row("CPU seconds per 1,000 events", *(f"{run.cpu_per_1000:.2f}" for run in measured))
-    table.add_row("peak MB of this process", *(f"{run.memory:.0f}" for run in measured))
-    table.add_row("  more than before", *(f"{run.grown:.0f}" for run in measured))
+    table.add_row("peak MB of this process", *(f"{run.spent.memory:.0f}" for run in measured))
+    table.add_row("  more than before", *(f"{run.spent.grown:.0f}" for run in measured))
     console.print(table)
     for run in measured:
         _show_correct(console, run.correct)
+
+
+def _show_reconciliations(console: Console, measured: ReconciliationsMeasured) -> None:
+    """Print what was measured of counting progress again."""
+    plan = measured.plan
+    table = _table(
+        f"{plan.reconciliations} learners counted again, in this process",
+        f"{plan.leaf_nodes} contents in {plan.units} units",
+    )
+    table.add_row("events/s", f"{measured.per_second:.0f}")
+    table.add_row("CPU seconds per 1,000 events", f"{measured.cpu_per_1000:.2f}")
+    table.add_row("peak MB of this process", f"{measured.spent.memory:.0f}")
+    table.add_row("  more than before", f"{measured.spent.grown:.0f}")
+    console.print(table)
+    _show_correct(console, measured.correct)
 
 
 def show_memory(console: Console, run: MemoryRun) -> None:
@@ -201,33 +240,33 @@ def _table(first: str, *others: str) -> Table:
 # --- JSON
 
 
-def measured_as_json(
-    shape: Shape,
-    parallelism: int,
-    measured: Measured,
-    issued: CertificatesMeasured | None = None,
-    scored: Sequence[AssessmentsMeasured] = (),
-) -> bytes:
+def measured_as_json(shape: Shape, parallelism: int, everything: Everything) -> bytes:
     """The same numbers; times in seconds (latency in milliseconds), memory in megabytes."""
-    runs = {"from the start": measured.cold, "warm": measured.warm}
+    measured, issued, scored, counted_again = everything
+    found: dict[str, Any] = {"machine": machine()}
+    if measured:
+        found |= {"load": shape.__dict__, "parallelism": parallelism, **_measured(measured)}
     return _json(
         {
-            "machine": machine(),
-            "load": shape.__dict__,
-            "parallelism": parallelism,
-            "throughput": {name: _throughput(run) for name, run in runs.items() if run},
-            "latency": _latency(measured.latency) if measured.latency else None,
-            "peak memory": measured.memory,
-            "stages": _stages(measured.stages) if measured.stages else None,
-            "functions": [function.__dict__ for function in measured.functions.functions]
-            if measured.functions
-            else None,
-            "end state": _correct(measured.correct),
-            "restarts": measured.restarts,
+            **found,
             "certificates": _certificates(issued) if issued else None,
             "assessments": [_assessments(run) for run in scored],
+            "reconciliations": _reconciliations(counted_again) if counted_again else None,
         }
     )
+
+
+def _measured(measured: Measured) -> dict[str, Any]:
+    runs = {"from the start": measured.cold, "warm": measured.warm}
+    return {
+        "throughput": {name: _throughput(run) for name, run in runs.items() if run},
+        "latency": _latency(measured.latency) if measured.latency else None,
+        "peak memory": measured.memory,
+        "stages": _stages(measured.stages) if measured.stages else None,
+        "functions": [function.__dict__ for function in measured.functions.functions] if measured.functions else None,
+        "end state": _correct(measured.correct),
+        "restarts": measured.restarts,
+    }
 
 
 def memory_as_json(run: MemoryRun) -> bytes:
@@ -299,12 +338,28 @@ def _assessments(measured: AssessmentsMeasured) -> dict[str, Any]:
         "attempts": measured.attempts,
         "questions of each": measured.questions,
         "bytes of an event": measured.event_bytes,
-        "seconds": measured.seconds,
+        **_spent(measured),
+    }
+
+
+def _reconciliations(measured: ReconciliationsMeasured) -> dict[str, Any]:
+    plan = measured.plan
+    return {
+        "learners": plan.reconciliations,
+        "contents of the course": plan.leaf_nodes,
+        "units": plan.units,
+        **_spent(measured),
+    }
+
+
+def _spent(measured: AssessmentsMeasured | ReconciliationsMeasured) -> dict[str, Any]:
+    return {
+        "seconds": measured.spent.seconds,
         "events per second": measured.per_second,
-        "CPU seconds": measured.cpu,
+        "CPU seconds": measured.spent.cpu,
         "CPU seconds per 1,000 events": measured.cpu_per_1000,
-        "peak memory": measured.memory,
-        "peak memory above what there was before": measured.grown,
+        "peak memory": measured.spent.memory,
+        "peak memory above what there was before": measured.spent.grown,
         "end state": _correct(measured.correct),
     }
 

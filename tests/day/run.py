@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
 from random import Random
 from types import ModuleType
 from typing import Any
 
-import apache_beam as beam
-from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines import (
@@ -21,10 +17,10 @@ from pipelines import (
     merge_user_courses,
     relation_cache_updater,
 )
+from tests.bench.steps import steps_of
 from tests.day.events import FIRST, RELATION, Day
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
-from transforms.keyed_batch import KeyedBatch
 
 __all__ = ["BATCHES_TWICE", "Emitted", "Jobs", "live"]
 
@@ -40,54 +36,6 @@ BATCHES_TWICE = 0.1
 
 Emitted = Counter[tuple[str, bytes]]
 """How often each value was written, with its topic: ``audit``, ``certificate``, ``sync``, or the job that failed."""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The two steps of a job: which records are work, and the work."""
-
-    select: Any
-    work: KeyedBatch
-
-    def begun(self) -> Steps:
-        """The steps on a new worker."""
-        work = copy(self.work)
-        work.setup()
-        return Steps(self.select, work)
-
-    def handle(self, records: Sequence[Record]) -> list[TaggedOutput]:
-        """A bundle of records, as a runner takes it through the steps."""
-        outputs: list[TaggedOutput] = []
-        self.work.start_bundle()
-        for record in records:
-            for selected in self.select.process(record):
-                outputs += [selected] if isinstance(selected, TaggedOutput) else self.work.process(selected)
-        # these come with a window around them
-        ended = self.work.finish_bundle()
-        return outputs + [TaggedOutput(output.tag, output.value.value) for output in ended]
-
-
-class _Found(PipelineVisitor):
-    def __init__(self) -> None:
-        self.select: Any = None
-        self.work: Any = None
-
-    def visit_transform(self, step: AppliedPTransform) -> None:
-        fn = step.transform.fn if isinstance(step.transform, beam.ParDo) else None
-        if isinstance(fn, KeyedBatch):
-            self.work = fn
-        elif step.full_label.startswith("Select "):
-            self.select = fn
-
-
-def _steps_of(job: ModuleType, settings: Any, stores: Any) -> Steps:
-    """What the job's build function puts into a pipeline, which is never run."""
-    options: dict[str, Any] = {} if job.NAME == RELATION else {"clock": _now, "new_id": _id}
-    pipeline = beam.Pipeline(runner="DirectRunner")
-    job.build(pipeline | beam.Create([]).with_output_types(Record), settings, stores, **options)
-    found = _Found()
-    pipeline.visit(found)
-    return Steps(found.select, found.work)
 
 
 # Beam copies a step that is put into a pipeline, with all that its functions hold
@@ -111,7 +59,15 @@ class Jobs:
             for job in MODULES
         }
         settings[assessment_aggregator] |= {"assessment.skip.missingRecords": True}
-        self._made = {job.NAME: _steps_of(job, job.Settings(**settings[job]), stores[job]) for job in MODULES}
+        self._made = {
+            job.NAME: steps_of(
+                job,
+                job.Settings(**settings[job]),
+                stores[job],
+                **({} if job.NAME == RELATION else {"clock": _now, "new_id": _id}),
+            )
+            for job in MODULES
+        }
         self._steps = {name: made.begun() for name, made in self._made.items()}
 
     def handle(self, job: str, records: Sequence[Record]) -> list[TaggedOutput]:
