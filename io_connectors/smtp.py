@@ -183,10 +183,11 @@ class SmtpMails:
     def _over(self, connection: _Connection, sender: str, recipients: Sequence[str], message: bytes) -> None:
         try:
             connection.send(sender, recipients, message)
-        except (_Later, ServiceRefused):
+        except ServiceRefused:
             self._keep(connection)
             raise
-        except OutcomeUnknown:
+        except (_Later, OutcomeUnknown):
+            # "later" may be meant of this connection: it is too old, or has sent enough
             connection.close()
             raise
         except (smtplib.SMTPException, OSError) as error:
