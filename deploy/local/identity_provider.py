@@ -42,15 +42,15 @@ class IdentityProvider:
     def identity(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """What Keycloak answers at this path (without query)."""
         if method == "POST" and _TOKEN.fullmatch(path):
-            return self._token(headers, body)
+            return self._keycloak_token(headers, body)
         found = _USER.fullmatch(path)
         if found is None:
             return _json(404, {"error": "RESTEASY003210: Could not find resource"})
         if (header(headers, "authorization") or "").removeprefix("Bearer ") not in self.keycloak_tokens:
             return _json(401, {"error": "HTTP 401 Unauthorized"})
-        return self._user(method, unquote(found.group(1)), body)
+        return self._keycloak_user(method, unquote(found.group(1)), body)
 
-    def _token(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _keycloak_token(self, headers: Mapping[str, str], body: bytes) -> Answer:
         if header(headers, "authorization") != f"Basic {b64encode(self.keycloak_client.encode()).decode()}":
             return _json(401, {"error": "unauthorized_client"})
         if parse_qs(body.decode()) != {"grant_type": ["client_credentials"]}:
@@ -61,7 +61,7 @@ class IdentityProvider:
             self.keycloak_tokens.popitem(last=False)
         return _json(200, {"access_token": token, "expires_in": SECONDS_OF_A_TOKEN, "token_type": "Bearer"})
 
-    def _user(self, method: str, user_id: str, body: bytes) -> Answer:
+    def _keycloak_user(self, method: str, user_id: str, body: bytes) -> Answer:
         user = self.keycloak_users.get(user_id)
         if user is None:
             return _json(404, {"error": "User not found"})

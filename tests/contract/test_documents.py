@@ -42,6 +42,16 @@ def test_an_update_merges_or_creates(documents: Documents, index: str):
     assert documents.get(index, ["a"]) == [{"x": 1, "y": None, "o": {"p": 1, "q": [3], "r": None}}]
 
 
+def test_a_change_is_of_what_is_there(documents: Documents, index: str):
+    documents.index(index, {"a": {"x": 1, "o": {"p": 1}}, "c": {"x": 1}})
+    documents.change(index, {"a": {"x": 2, "o": {"q": [1]}}, "missing": {"x": 2}, "c": {"y": None}})
+    found = [{"x": 2, "o": {"p": 1, "q": [1]}}, None, {"x": 1, "y": None}]
+    assert documents.get(index, ["a", "missing", "c"]) == found
+    documents.change(index, {})
+    with pytest.raises(Refused):
+        documents.change(index, {"": {"x": 1}})
+
+
 def test_many_documents(documents: Documents, index: str):
     many = {f"{n:04}": {"n": n} for n in range(2_300)}
     documents.index(index, many)
@@ -138,6 +148,24 @@ def test_the_index_of_certificates_has_its_mapping(elasticsearch: Elasticsearch)
     wanted = indexes()["certs"]["mappings"]
     # an object is what has properties, or says so
     assert found == json.loads(json.dumps(wanted).replace("false", '"false"'))
+
+
+@pytest.mark.stack
+def test_a_search_finds_what_was_changed_at_once(elasticsearch: Elasticsearch):
+    """spec: user-ownership-transfer §3.4, in the index that it is for"""
+    documents = elasticsearch.open()
+    batch = {"batchId": "contract-b", "createdBy": "Teacher-1", "mentors": ["Teacher-1"], "status": 1}
+
+    def found(by: str) -> list[str]:
+        hits = documents._client.search(index="course-batch", query={"term": {"createdBy.raw": by}})["hits"]["hits"]
+        return [hit["_id"] for hit in hits]
+
+    try:
+        documents.index("course-batch", {"contract-b": batch})
+        documents.change("course-batch", {"contract-b": {"createdBy": "Teacher-2"}})
+        assert (found("teacher-1"), found("Teacher-2")) == ([], ["contract-b"])
+    finally:
+        documents.delete("course-batch", ["contract-b"])
 
 
 @pytest.mark.stack

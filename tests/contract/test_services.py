@@ -33,8 +33,11 @@ from deploy.local.signatures import canonical
 from deploy.local.stub_behaviour import BODIES, WRONG, StubServices
 from io_connectors.cokreat_services import ContentRepository, ContributionService
 from io_connectors.http import Calls, Http
+from io_connectors.keycloak import Keycloak
 from io_connectors.memory_http import MemoryHttp
 from io_connectors.services import (
+    AccountService,
+    BatchService,
     CertificateRegistryService,
     ContentService,
     SearchService,
@@ -106,6 +109,10 @@ class Clients:
         self.registry = CertificateRegistryService(base, http).open()
         self.signing = SigningService(base, http).open()
         self.templates = TemplateStore(http).open()
+        self.accounts = AccountService(base, http=http).open()
+        self.batches = BatchService(base, http=http).open()
+        sso = base and f"{base}/auth/"
+        self.keycloak = Keycloak(sso, "sunbird", "stub-client", "stub-client-secret", "provider", http).open()
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +202,13 @@ METHODS = {
         "/private/user/v1/read/learner-1",
         "read",
         lambda c: c.users.user("learner-1"),
-        {"id": "learner-1", "userId": "learner-1", "rootOrgId": "org-1"},
+        {"id": "learner-1", "userId": "learner-1", "identifier": "learner-1", "rootOrgId": "org-1"},
     ),
     "profile": Method(
         "/private/user/v1/read/learner-1",
         "read",
         lambda c: c.users.profile("learner-1"),
-        {"id": "learner-1", "userId": "learner-1", "rootOrgId": "org-1"},
+        {"id": "learner-1", "userId": "learner-1", "identifier": "learner-1", "rootOrgId": "org-1"},
     ),
     "notify": Method("/v2/notification", "once", lambda c: c.users.notify({"body": "email body"}), None),
     "feed": Method("/private/user/feed/v1/create", "once", lambda c: c.users.feed({"priority": 1}), None),
@@ -363,7 +370,7 @@ def test_an_id_that_is_no_part_of_an_address_is_not_asked_for(sunbird, identifie
 def test_an_id_is_one_part_of_the_path(sunbird, identifier):
     sunbird.put(f"users/{quote(identifier, safe='')}", {"firstName": "x"})
     user = sunbird.clients().users.profile(identifier)
-    assert user == {"id": identifier, "userId": identifier, "firstName": "x"}
+    assert user == {**dict.fromkeys(("id", "userId", "identifier"), identifier), "firstName": "x"}
 
 
 # --- one service after the other
@@ -676,6 +683,176 @@ def test_a_channel_that_no_header_may_have(sunbird, channel):
     with pytest.raises(ServiceRefused):
         repository(sunbird).update("o_1", channel, {"a": 1})
     assert sunbird.tries() == 0
+
+
+# --- users, batches and Keycloak, for the jobs around users
+
+BATCH = {"batchId": "b-1", "courseId": "do_1", "createdBy": "learner-1", "mentors": ["learner-2"], "status": 1}
+STRICT: dict[str, tuple[str, Callable[[Clients], Any]]] = {
+    "read": ("/private/user/v1/read", lambda c: c.accounts.read("learner-1")),
+    "search": ("/v1/course/batch/search", lambda c: c.batches.search({"createdBy": "learner-1"}, ["batchId"])),
+}
+every_strict = pytest.mark.parametrize(("path", "call"), STRICT.values(), ids=STRICT)
+
+
+def test_an_account_by_its_status(known):
+    """spec: user-deletion-cleanup §3.1"""
+    known.put("users/learner-1", {"rootOrgId": "org-1", "encEmail": "x"})
+    accounts = known.clients().accounts
+    user = {"id": "learner-1", "userId": "learner-1", "identifier": "learner-1", "rootOrgId": "org-1", "encEmail": "x"}
+    assert accounts.read("learner-1") == user
+    assert accounts.read("learner-9") is None
+    with pytest.raises(UserBlocked):
+        accounts.read("learner-2")
+    path = "/private/user/v1/read/learner-1?identifier,rootOrgId"
+    assert known.get("calls")[0]["path"] == path
+
+
+@pytest.mark.parametrize("body", ["error", "html", "empty", "wrong"])
+def test_any_400_says_that_the_account_is_deleted(known, body):
+    known.fault(status=400, body=body)
+    with pytest.raises(UserBlocked):
+        known.clients().accounts.read("learner-1")
+    assert known.tries() == 1
+
+
+@every_strict
+@pytest.mark.parametrize("status", [201, 204, 301, 401, 403, 408, 409, 429, 500, 501, 503])
+def test_every_other_status_says_later(known, path, call, status):
+    """spec: user-deletion-cleanup §6, user-ownership-transfer §6"""
+    known.fault(path=path, status=status, body="html")
+    with pytest.raises(StoreUnavailable, match="answers"):
+        call(known.clients())
+    assert known.tries() == 3
+
+
+@every_strict
+@pytest.mark.parametrize("body", ["html", "empty"])
+def test_a_200_that_is_no_json_says_later(known, path, call, body):
+    known.put("faults", [{"path": path, "status": 200, "body": body, "times": 2}])
+    call(known.clients())
+    assert known.tries() == 3
+    known.fault(path=path, status=200, body=body)
+    with pytest.raises(StoreUnavailable, match="without a JSON object"):
+        call(known.clients())
+
+
+@every_strict
+def test_later_came_for_those_too(known, path, call):
+    known.put("faults", [{"path": path, "status": 401, "times": 1}, {"path": path, "no_answer": "broken", "times": 1}])
+    call(known.clients())
+    assert known.tries() == 3
+
+
+@every_strict
+def test_nobody_is_there_for_those(known, path, call):
+    with pytest.raises(StoreUnavailable):
+        call(known.clients(is_there=False))
+    with pytest.raises(StoreUnavailable, match=r"service\.(userorg|lms)\.basePath is not set"):
+        call(Clients(None, known.http))
+
+
+def test_a_200_of_another_shape_is_an_empty_answer(known):
+    known.fault(status=200, body="wrong")
+    assert known.clients().accounts.read("learner-1") == {}
+    assert known.clients().batches.search({}, []) == []
+
+
+def test_batches_page_by_page(sunbird):
+    """spec: user-ownership-transfer §3.2"""
+    sunbird.put("batches", {f"b-{n}": {**BATCH, "batchId": f"b-{n}", "status": n % 3} for n in range(9)})
+    sunbird.put("settings", {"batch_page": 2})
+    batches = sunbird.clients().batches
+    found = batches.search({"createdBy": "learner-1", "status": [0, 1]}, ["batchId", "mentors"])
+    assert found == [{"batchId": f"b-{n}", "mentors": ["learner-2"]} for n in (0, 1, 3, 4, 6, 7)]
+    asked = [call["body"]["request"] for call in sunbird.get("calls")]
+    assert [(request.get("offset"), request.get("limit")) for request in asked] == [(None, None), (2, 1000)]
+    assert batches.search({"mentors": ["learner-2"], "status": [2]}, ["courseId"]) == [{"courseId": "do_1"}] * 3
+    assert batches.search({"mentors": ["learner-9"]}, []) == []
+    sunbird.fault(status=400)
+    with pytest.raises(ServiceRefused, match="400"):
+        batches.search({}, [])
+
+
+KEYCLOAK_USER = {
+    "username": "u",
+    "email": "e",
+    "emailVerified": True,
+    "enabled": True,
+    "firstName": "f",
+    "lastName": "l",
+}
+ADMIN = "/auth/admin/realms/sunbird/users/f:provider:learner-1"
+
+
+@pytest.fixture
+def keycloak(sunbird: Sunbird) -> Any:
+    """The client, of a Keycloak with one user."""
+    sunbird.put("keycloak-users/f%3Aprovider%3Alearner-1", KEYCLOAK_USER)
+    return sunbird.clients().keycloak
+
+
+def test_a_user_of_keycloak_is_removed(sunbird, keycloak):
+    """spec: user-deletion-cleanup §3.5"""
+    assert keycloak.has("learner-1") is True
+    assert (keycloak.remove("learner-1"), keycloak.remove("learner-1")) == (True, False)
+    assert keycloak.has("learner-1") is False
+    assert sunbird.get("keycloak-users") == {}
+    token = "/auth/realms/sunbird/protocol/openid-connect/token"
+    made = [(call["method"], call["path"]) for call in sunbird.get("calls")]
+    assert made[:3] == [("POST", token), ("GET", ADMIN), ("DELETE", ADMIN)]
+    assert [path for _, path in made].count(token) == 1
+
+
+def test_a_user_that_keycloak_keeps_is_blanked(sunbird, keycloak):
+    sunbird.fault(path="/auth/admin", method="DELETE", status=500)
+    assert keycloak.remove("learner-1") is True
+    [user] = sunbird.get("keycloak-users").values()
+    blank = {"email": "", "emailVerified": False, "enabled": False, "firstName": "", "lastName": ""}
+    assert user == {"id": "f:provider:learner-1", "username": "u", **blank}
+
+
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 403}, {"status": 200, "body": "html"}, {"status": 404}])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_user_that_can_not_be_blanked(sunbird, keycloak, fault, method):
+    if method == "PUT" and fault["status"] == 200:
+        fault = {"status": 302}
+    sunbird.put("faults", [{"method": "DELETE", "status": 500}, {"path": "/auth/admin", "method": method, **fault}])
+    with pytest.raises(ServiceRefused, match="Keycloak answers") as refused:
+        keycloak.remove("learner-1")
+    assert "learner-1" not in str(refused.value)
+    assert list(sunbird.get("keycloak-users").values()) == [KEYCLOAK_USER]
+
+
+@pytest.mark.parametrize("instead", ["silent", "broken"])
+@pytest.mark.parametrize("patience", [IN_VAIN])
+def test_a_keycloak_that_does_not_answer_is_asked_once(sunbird, keycloak, instead):
+    sunbird.fault(path="/auth", no_answer=instead)
+    with pytest.raises(StoreUnavailable):
+        keycloak.remove("learner-1")
+    assert sunbird.tries() == 1
+
+
+def test_a_token_is_renewed_before_its_end_and_when_it_is_revoked(sunbird, keycloak):
+    now = [1000.0]
+    keycloak.clock = lambda: now[0]
+    for seconds, tokens in ((0, 1), (289, 1), (2, 2)):
+        now[0] += seconds
+        keycloak.has("learner-1")
+        assert sum(call["method"] == "POST" for call in sunbird.get("calls")) == tokens
+    sunbird.put("faults", [{"path": "/auth/admin", "status": 401, "times": 1}])
+    assert keycloak.has("learner-1") is True
+    assert sum(call["method"] == "POST" for call in sunbird.get("calls")) == 3
+    sunbird.fault(path="/auth/admin", status=401)
+    with pytest.raises(ServiceRefused, match="401"):
+        keycloak.has("learner-1")
+
+
+def test_a_client_that_keycloak_does_not_know(sunbird):
+    sunbird.put("settings", {"keycloak_client": "another:secret"})
+    with pytest.raises(ServiceRefused, match="401 without a token") as refused:
+        sunbird.clients().keycloak.has("learner-1")
+    assert "stub-client" not in str(refused.value)
 
 
 # --- many at once
