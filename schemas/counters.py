@@ -106,6 +106,12 @@ COUNTERS: dict[str, tuple[str, ...]] = {
         "skipped-events-count",
         "failed-events-count",
     ),
+    "ml-transfer-ownership": (
+        "total-transfer-events-count",
+        "success-message-count",
+        "skipped-message-count",
+        "transfer-ownership-cleanup-hit",
+    ),
     "ml-user-delete": (
         "total-transfer-events-count",
         "success-message-count",

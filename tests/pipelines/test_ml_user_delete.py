@@ -138,32 +138,30 @@ def test_case_3_the_owner_counts_and_not_who_made_it(site: MlSite) -> None:
     assert find(site, "projects", "a") == body
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        event(""),
-        event("  "),
-        event(7),
-        event(None),
-        event(["learner-1"]),
-        {"eid": "BE_JOB_REQUEST", "edata": {"action": "delete-user"}},
-        {"edata": USER},
-        b'{"eid":',
-        b"",
-        None,
-        b"[1,2]",
-    ],
-)
-def test_case_4_without_a_user_nothing_changes(site: MlSite, value: Any) -> None:
+SKIPPED: list[Any] = [
+    event(""),
+    event("  "),
+    event(7),
+    event(None),
+    event(["learner-1"]),
+    {"eid": "BE_JOB_REQUEST", "edata": {"action": "delete-user"}},
+    {"edata": USER},
+    b'{"eid":',
+    b"",
+    None,
+    b"[1,2]",
+]
+
+
+def test_case_4_without_a_user_nothing_changes(site: MlSite) -> None:
     """§9 case 4, core §15 case 2"""
-    if isinstance(value, dict):
-        assert not validator("ml-user-delete").is_valid(value)
+    assert not any(validator("ml-user-delete").is_valid(value) for value in SKIPPED if isinstance(value, dict))
     for number, owner in enumerate(("", "  ", None, 7, USER)):
         site.mongo.insert("observations", {"_id": number, **document("observations"), "createdBy": owner})
     before = copy.deepcopy(site.everything())
-    site.run(job, value)
+    site.run(job, *SKIPPED)
     assert site.everything() == before
-    assert site.counts == counted(skipped=1)
+    assert site.counts == counted(skipped=len(SKIPPED))
 
 
 def test_case_5_a_profile_of_odd_shape(site: MlSite) -> None:
