@@ -23,7 +23,7 @@ from io_connectors.mongo import Mongo
 from io_connectors.object_storage import ObjectStore
 from io_connectors.redis import Redis
 from schemas.cassandra import create_statements
-from transforms.services import Documents, Objects
+from transforms.services import Documents, FileObjects, Objects
 from transforms.stores import Collections, KeyValues, Refused, Row, Select, Tables, Write
 
 REAL = pytest.param("real", marks=pytest.mark.stack)
@@ -195,6 +195,16 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     if request.param == "local":
         return ObjectStore("local", "certificates", endpoint=str(tmp_path)).open()
     return request.getfixturevalue("s3").open()
+
+
+@pytest.fixture(params=["twin", "local", REAL])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> FileObjects:
+    """A container of files that others read; a test uses keys of its own (fixture ``tag``)."""
+    if request.param == "twin":
+        return MemoryObjectStore(f"contract-{request.node.name}", "contents").open()
+    if request.param == "local":
+        return ObjectStore("local", "contents", endpoint=str(tmp_path), read_base="https://x.example.org/").open()
+    return replace(request.getfixturevalue("s3"), container="contents").open()
 
 
 @pytest.fixture

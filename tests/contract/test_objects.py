@@ -16,7 +16,7 @@ import requests
 
 from io_connectors.object_storage import ObjectStore
 from tests.contract.proxy import Proxy
-from transforms.services import Objects
+from transforms.services import FileObjects, Objects
 from transforms.stores import StoreUnavailable
 
 JSON = "application/json"
@@ -77,6 +77,62 @@ def test_many_threads_share_one_client(objects: Objects, tag: str):
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# --- files (spec: content-auto-creator §3.7)
+
+
+@pytest.mark.parametrize("size", [0, 10, 8 * 1024 * 1024, 20 * 1024 * 1024 + 1])
+def test_a_file_is_put_in_parts_or_at_once(files: FileObjects, tag: str, tmp_path: Path, size: int):
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+    url = files.put_file(f"{tag}/a b/ü.png", file, "image/png")
+    assert url.startswith(("http://", "https://"))
+    assert "/contents/" in url
+    assert files.size(f"{tag}/a b/ü.png") == size
+    assert files.get(f"{tag}/a b/ü.png") == file.read_bytes()  # type: ignore[attr-defined]
+    assert files.size(f"{tag}/b") is None
+
+
+def test_a_file_replaces_an_object(files: FileObjects, tag: str, tmp_path: Path):
+    for content in (b"a longer one", b"short"):
+        (tmp_path / "file").write_bytes(content)
+        files.put_file(f"{tag}/a", tmp_path / "file", "text/plain")
+        assert files.size(f"{tag}/a") == len(content)
+
+
+def test_a_file_that_is_not_there_is_no_missing_container(files: FileObjects, tag: str, tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        files.put_file(f"{tag}/a", tmp_path / "none", "text/plain")
+
+
+def test_a_file_under_a_key_that_no_store_can_hold(files: FileObjects, tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"x")
+    for key in ("../a", "a//b", "a/.."):
+        with pytest.raises(ValueError):  # noqa: PT011 - each kind has words of its own
+            files.put_file(key, tmp_path / "file", "text/plain")
+
+
+@pytest.mark.stack
+def test_everybody_reads_a_file_at_its_address(s3: ObjectStore, tag: str, tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"x" * 9_000_000)
+    url = replace(s3, container="contents").open().put_file(f"{tag}/a b+ü.png", tmp_path / "file", "image/png")
+    answer = requests.get(url, timeout=30)
+    assert (answer.status_code, len(answer.content)) == (200, 9_000_000)
+    assert answer.headers["Content-Type"] == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "secret", "endpoint", "url"),
+    [
+        ("azure", "acc", "c2VjcmV0", None, "https://acc.blob.core.windows.net/c/content/a/artifact/x.pdf"),
+        ("azure", "acc", "c2VjcmV0", "http://azurite:10000/acc", "http://azurite:10000/acc/c/content/a/artifact/x.pdf"),
+        ("oci", "k", "s", "https://oci.example.org/", "https://oci.example.org/c/content/a/artifact/x.pdf"),
+    ],
+)
+def test_addresses_of_other_stores(kind: str, key: str, secret: str, endpoint: str | None, url: str):
+    store = ObjectStore(kind, "c", key, secret, endpoint).open()
+    assert store.url("content/a/artifact/x.pdf") == url
 
 
 # --- one kind alone
