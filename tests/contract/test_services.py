@@ -35,6 +35,13 @@ from io_connectors.cokreat_services import ContentRepository, ContributionServic
 from io_connectors.http import Calls, Http
 from io_connectors.keycloak import Keycloak
 from io_connectors.memory_http import MemoryHttp
+from io_connectors.read_apis import (
+    FRAMEWORKS_REMEMBERED,
+    FrameworkReadApi,
+    FrameworkReads,
+    UserReadApi,
+    UserReads,
+)
 from io_connectors.services import (
     AccountService,
     BatchService,
@@ -884,3 +891,90 @@ def test_the_twin_tells_how_many_were_in_flight():
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda n: client.call("GET", f"http://sunbird.test/{n}"), range(10)))
     assert (client.in_flight, client.most_in_flight, client.count()) == (0, 5, 10)
+
+
+# --- reads whose answers count by what they say
+
+
+def user_reads(sunbird: Sunbird, **more: Any) -> UserReads:
+    return UserReadApi(f"{sunbird.base}/", http=sunbird.http, retry_pauses=(0.01, 0.01), **more).open()
+
+
+def test_a_user_is_read(sunbird):
+    """spec: user-cache-updater §3.3"""
+    sunbird.put("users", {"a/b ü": {"firstName": "x"}, "learner-2": "blocked"})
+    user = user_reads(sunbird).read("a/b ü")
+    assert (user["userId"], user["firstName"]) == ("a/b ü", "x")
+    with pytest.raises(UserBlocked):
+        user_reads(sunbird).read("learner-2")
+    for unknown in ("learner-3", "..", ""):
+        with pytest.raises(ServiceRefused) as refused:
+            user_reads(sunbird, errors=()).read(unknown)
+        assert not isinstance(refused.value, UserBlocked)
+    with pytest.raises(ServiceRefused, match="400"):
+        user_reads(sunbird, errors=("OTHER",), fields="a b,c").read("learner-2")
+    query = "?fields=locations,organisations"
+    assert [call["path"] for call in sunbird.get("calls")] == [
+        f"/private/user/v1/read/a%2Fb%20%C3%BC{query}",
+        f"/private/user/v1/read/learner-2{query}",
+        f"/private/user/v1/read/learner-3{query}",
+        "/private/user/v1/read/learner-2?fields=a%20b,c",
+    ]
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 401}, {"status": 500}, {"body": "html"}, {"body": "wrong"}, {"no_answer": "broken"}]
+)
+def test_a_read_is_tried_three_times(sunbird, fault):
+    """spec: user-cache-updater §6"""
+    sunbird.put("users", {"learner-1": {"firstName": "x"}})
+    sunbird.put("frameworks/f", {"categories": [{"code": "board"}]})
+    sunbird.fault(**fault)
+    frameworks = FrameworkReads(FrameworkReadApi(sunbird.base, http=sunbird.http, retry_pauses=(0.01, 0.01)))
+    for read in (lambda: user_reads(sunbird).read("learner-1"), lambda: frameworks.categories("f")):
+        before = sunbird.tries()
+        with pytest.raises(StoreUnavailable):
+            read()
+        assert sunbird.tries() == before + 3
+    sunbird.fault(**fault, times=2)
+    assert user_reads(sunbird).read("learner-1")["firstName"] == "x"
+
+
+def test_nobody_gives_a_user(sunbird):
+    api = UserReadApi(sunbird.nobody, http=sunbird.nowhere, retry_pauses=(0.01,))
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        api.open().read("learner-1")
+
+
+def test_categories_are_remembered_for_a_day(sunbird):
+    """spec: user-cache-updater §3.3, §8.8"""
+    now = [1000.0]
+    frameworks = FrameworkReads(FrameworkReadApi(sunbird.base, http=sunbird.http))
+    frameworks.clock = lambda: now[0]
+    assert frameworks.categories("f") == ()
+    sunbird.put("frameworks/f", {"categories": [{"code": "board"}, {"name": "x"}, None, {"code": "gradeLevel"}]})
+    assert [frameworks.categories("f") for _ in range(3)] == [("board", "gradeLevel")] * 3
+    assert sunbird.tries() == 2, "that there are none is not remembered"
+    now[0] += 86_399
+    frameworks.categories("f")
+    assert sunbird.tries() == 2
+    now[0] += 1
+    frameworks.categories("f")
+    assert sunbird.tries() == 3
+    sunbird.put("frameworks/f", {"categories": "x"})
+    now[0] += 86_400
+    assert frameworks.categories("f") == frameworks.categories("..") == ()
+
+
+def test_so_many_frameworks_are_remembered():
+    http = MemoryHttp(f"frameworks-{uuid.uuid4()}")
+    text = '{"responseCode":"OK","result":{"framework":{"categories":[{"code":"board"}]}}}'
+    calls = http.serve(lambda *_: (200, text))
+    frameworks = FrameworkReadApi("http://sunbird.test", http=http).open()
+    for number in range(FRAMEWORKS_REMEMBERED + 1):
+        frameworks.categories(f"f-{number}")
+    calls.clear()
+    frameworks.categories(f"f-{FRAMEWORKS_REMEMBERED}")
+    assert calls.count() == 0
+    frameworks.categories("f-0")
+    assert calls.count() == 1

@@ -1,6 +1,6 @@
 """Whatever arrives, a record ends as work, as skipped or as a dead letter that keeps it.
 
-Bytes of every kind, JSON with the right names and any values in them, broken and shuffled: decoding and both jobs'
+Bytes of every kind, JSON with the right names and any values in them, broken and shuffled: decoding and the jobs'
 rules must never raise anything but what they promise.
 """
 
@@ -13,15 +13,24 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import activity_aggregate_updater, relation_cache_updater
+from io_connectors.memory import MemoryCassandra
+from pipelines import activity_aggregate_updater, program_user_info, relation_cache_updater, user_cache_updater
 from transforms.consumption import InvalidEvent, SelectConsumption, Work, consumption_of
+from transforms.counters import counted_in_this_process, forget_counts
 from transforms.dead_letter import FAILED
 from transforms.decode import NotAnObject, Record, parse_object
+from transforms.store_program_users import SelectProgramUsers, StoreProgramUsers
 from transforms.update_relation_cache import SelectRoots
+from transforms.update_user_cache import SelectUserChanges
+from transforms.user_cache import SignIn, change_of, profile_fields
+
+TABLE = "sunbird_programs.program_enrollment"
 
 # about a minute in all on a slow machine; more with FUZZ_EXAMPLES set
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4000"))
 fuzz = settings(max_examples=EXAMPLES, deadline=timedelta(seconds=5))
+# of values that are large and slow to make
+fuzz_few = settings(max_examples=EXAMPLES // 40, deadline=timedelta(seconds=5))
 
 leaves = st.one_of(
     st.none(),
@@ -138,3 +147,95 @@ def test_a_publish_record_is_a_root_or_skipped(value):
     for shard, root in outputs:
         assert 0 <= int(shard) < 8
         assert root.decode().strip()
+
+
+def of_members(*members: str) -> st.SearchStrategy[dict[str, object]]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(members, values))
+
+
+audits = st.fixed_dictionaries(
+    {
+        "object": st.fixed_dictionaries({"id": leaves, "type": st.just("User")}),
+        "edata": st.fixed_dictionaries({"state": st.sampled_from(["Updated", "delete"]) | leaves}),
+    },
+    optional={
+        "mid": leaves,
+        "context": st.fixed_dictionaries(
+            {
+                "cdata": st.lists(
+                    st.fixed_dictionaries({"type": st.sampled_from(["SignupType", "userrole"]), "id": leaves})
+                )
+            }
+        )
+        | values,
+    },
+)
+users = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(["userId", "firstName", "encEmail", "rootOrg", "language", "status"], values),
+        "framework": of_members("id", "board", "gradeLevel") | values,
+        "profileUserTypes": st.lists(of_members("type", "subType") | values) | values,
+        "userLocations": st.lists(of_members("type", "name", "code") | values) | values,
+    },
+)
+documents = st.fixed_dictionaries(
+    {"programId": leaves, "userId": leaves},
+    optional={
+        **dict.fromkeys(["programName", "programExternalId", "requestForPIIConsent"], values),
+        **dict.fromkeys(["createdAt", "updatedAt"], leaves | st.dates().map(str) | st.datetimes().map(str)),
+        "userProfile": st.fixed_dictionaries(
+            {},
+            optional={
+                "userLocations": st.lists(of_members("type", "name", "id", "code") | values) | values,
+                "profileUserTypes": st.lists(of_members("type", "subType") | values) | values,
+                "rootOrg": of_members("id", "orgName") | values,
+            },
+        )
+        | values,
+    },
+)
+
+
+@fuzz_few
+@given(records | st.builds(as_json, audits))
+def test_an_audit_record_is_a_change_or_skipped(value):
+    sign_in = SignIn(("do_1",), "self", ("2",), "valid")
+    select = SelectUserChanges(user_cache_updater.NAME, 8, producer="2", sign_in=sign_in)
+    outputs = list(select.process(Record(value, "topic", 0, 1, 2)))
+    assert len(outputs) <= 1
+    for shard, change in outputs:
+        assert 0 <= int(shard) < 8
+        user, _, registered, general = orjson.loads(change)
+        assert user.strip()
+        assert isinstance(registered, bool)
+        assert all(isinstance(text, str) for text in general.values())
+
+
+@fuzz_few
+@given(st.builds(as_json, users))
+def test_whatever_the_user_service_says_a_profile_is_made_of_texts(answer):
+    try:
+        user = parse_object(answer)
+    except NotAnObject:
+        return
+    fields = profile_fields(user, ("board", "gradeLevel", "id"))
+    assert all(isinstance(text, str) for item in fields.items() for text in item)
+    for name in ("language", "framework_board", "framework_gradeLevel"):
+        if fields.get(name, "").startswith("["):
+            assert isinstance(orjson.loads(fields[name]), list)
+    assert change_of([], [(True, fields)], ()).put == fields
+
+
+@fuzz_few
+@given(records | st.builds(as_json, documents))
+def test_a_document_of_a_program_is_a_row_or_is_not(value):
+    select = SelectProgramUsers(program_user_info.NAME, 8)
+    outputs = list(select.process(Record(value, "topic", 0, 1, 2)))
+    assert len(outputs) <= 1
+    for _, row in outputs:
+        store = StoreProgramUsers(program_user_info.NAME, MemoryCassandra("fuzz"), TABLE, size=1)
+        store.setup()
+        forget_counts(program_user_info.NAME)
+        assert store.handle([row]) == []
+        assert counted_in_this_process(program_user_info.NAME) == {"success-events-count": 1}, "the table takes it"
