@@ -42,6 +42,7 @@ setup(
         "pymongo==4.13.2",
         "pyhocon==0.3.63",
         "python-dateutil==2.9.0.post0",
+        "python-json-logger==4.2.0",
         "PyYAML==6.0.3",
         "psutil==7.2.2",
         "redis==5.3.1",

@@ -17,6 +17,7 @@ import apache_beam as beam
 import orjson
 from apache_beam.io.kafka import ReadFromKafka, WriteToKafka
 
+from pipelines.logs import at_hand
 from transforms.decode import Record
 
 Keyed = tuple[bytes | None, bytes]
@@ -94,7 +95,7 @@ class _FromKafka(beam.DoFn):
         record = Record(row.value, row.topic, row.partition, row.offset, row.timestamp, lasting=True)
         if self._notes_positions:
             positions_read.note(record)
-        yield record
+        yield from at_hand(record)
 
 
 class _PositionsRead:
@@ -177,7 +178,7 @@ def _lines(path: str, is_base64: bool) -> Iterator[Record]:
                     value = None if value == b"null" else base64.b64decode(value or b"", validate=True)
                 except ValueError as error:
                     raise ValueError(f"{path}, line {number + 1}: not base64 ({error})") from error
-            yield Record(value, f"file:{Path(path).name}", 0, number, 0)
+            yield from at_hand(Record(value, f"file:{Path(path).name}", 0, number, 0))
 
 
 @dataclass(frozen=True)

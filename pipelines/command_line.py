@@ -192,7 +192,7 @@ def run(
     if (output or metrics) and not (input_ or until_end):
         raise UsageError("--output and --metrics are for a run that ends: give --input FILE or --until-end too")
     loaded = _load(module, config, set_)
-    _log_to_standard_error()
+    _log_to_standard_error(job, loaded)
     _warn(loaded, job)
     for directory in filter(None, (output, metrics and metrics.parent)):
         _make(directory)
@@ -261,7 +261,7 @@ def package(
     module = jobs.load(job)
     options = _checked(beam_options)
     loaded = _load(module, config, set_)
-    _log_to_standard_error()
+    _log_to_standard_error(job, loaded)
     _warn(loaded, job)
     _make(out.parent)
     runtime = importlib.import_module("pipelines.runtime")
@@ -311,7 +311,7 @@ def package_group(
 
 def _load_group(file: Path, overrides: list[str] | None) -> Any:
     group = importlib.import_module("pipelines.groups").load_group(file, overrides or [], os.environ)
-    _log_to_standard_error()
+    _log_to_standard_error(group.name, *(member.loaded for member in group.members))
     for member in group.members:
         _warn(member.loaded, member.job.NAME)
     return group
@@ -451,8 +451,12 @@ def _make(directory: Path) -> None:
         raise UsageError(f"{directory}: can not be used as a directory: {error.strerror}") from None
 
 
-def _log_to_standard_error() -> None:
+def _log_to_standard_error(name: str, *configured: Loaded) -> None:
+    """In the format that any of the jobs wants."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if any(loaded.settings.logs_format == "json" for loaded in configured):
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(importlib.import_module("pipelines.logs").Lines(name))
     for chatty in ("apache_beam", "cassandra", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # what Beam's Java worker says arrives as the root logger's own; it does not close its channels before it ends

@@ -26,6 +26,7 @@ from pipelines.channels import FileSink, FileSource, KafkaSink, KafkaSource, NoS
 from pipelines.groups import Group, beam_options_of
 from pipelines.settings import Loaded, UsageError
 from pipelines.shadow import shadowed
+from pipelines.watched_steps import watch
 from transforms.counters import counted_in_this_process, forget_counts
 from transforms.dead_letter import FAILED
 
@@ -53,14 +54,25 @@ class FailureWithoutSink(ValueError):
 
 
 def assemble(
-    pipeline: beam.Pipeline, job: ModuleType, settings: object, source: Source, sink: Sink, under: str | None = None
+    pipeline: beam.Pipeline,
+    job: ModuleType,
+    settings: Any,
+    source: Source,
+    sink: Sink,
+    under: str | None = None,
+    *,
+    limited: bool = True,
 ) -> None:
-    """Put a job between its source and sinks, ``under`` a name where there are others. Raises FailureWithoutSink."""
+    """Put a job between its source and sinks, ``under`` a name where there are others. Raises FailureWithoutSink.
+
+    Its dead letters are ``limited``, but for a job in the shadow, to which every service is one that refuses.
+    """
     if under:
         _ = pipeline | under >> _Among(job, settings, source, sink)
     else:
         _connect(pipeline, job, settings, source, sink)
     refuse_failures_without_sink(pipeline)
+    watch(pipeline, job.NAME, settings, under=under, limited=limited)
 
 
 def _connect(begin: Any, job: ModuleType, settings: object, source: Source, sink: Sink) -> None:
@@ -147,7 +159,7 @@ def run_in_process(job: ModuleType, loaded: Loaded, request: RunRequest, source:
     options = PipelineOptions(["--runner=DirectRunner", *request.beam_options])
     try:
         pipeline = beam.Pipeline(options=options)
-        assemble(pipeline, job, loaded.settings, source, sink)
+        assemble(pipeline, job, loaded.settings, source, sink, limited=not request.shadow)
         state = pipeline.run().wait_until_finish()
     except (UsageError, FailureWithoutSink):
         raise
@@ -197,7 +209,7 @@ def run_on_flink(group: Group, beam_options: list[str]) -> int:
             if member.writes:
                 sink = KafkaSink(settings.kafka_broker_servers, expansion, LARGEST_KAFKA_REQUEST)
             under = member.job.NAME if group.names_steps else None
-            assemble(pipeline, member.job, settings, source, sink, under)
+            assemble(pipeline, member.job, settings, source, sink, under, limited=member.writes)
         try:
             result = pipeline.run()
         except (OSError, RuntimeError) as error:

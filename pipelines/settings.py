@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -77,6 +77,22 @@ class JobSettings(BaseModel):
     )
 
     job_env: str = key("job.env", "local", "name of the environment: first part of topics and groups", min_length=1)
+    logs_format: Literal["text", "json"] = key(
+        "logs.format", "text", "text, or json: one object a line, of the command and of the workers on Flink"
+    )
+    dead_letters_max_share: float = key(
+        "dead-letters.max-share",
+        0.9,
+        "the job stops when more of the last 2,000 records of a worker's step became dead letters; 1: never",
+        gt=0,
+        le=1,
+    )
+    dead_letters_max_in_a_row: int = key(
+        "dead-letters.max-in-a-row",
+        1_000,
+        "the job stops when so many records in a row became dead letters in a worker's step; 0: never",
+        ge=0,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -133,6 +149,13 @@ class OptionalFailedTopicSettings(KafkaSettings):
 
     failed_topic: str | None = key(
         "kafka.failed.topic", None, "dead letters; not set: they are logged and counted", min_length=1
+    )
+    # of a job that does nothing but call a service, so many failures in a row say that the service is away
+    dead_letters_max_in_a_row: int = key(
+        "dead-letters.max-in-a-row",
+        100,
+        "the job stops when so many records in a row became dead letters in a worker's step; 0: never",
+        ge=0,
     )
 
     @model_validator(mode="after")
@@ -458,6 +481,8 @@ def type_name(annotation: Any) -> str:
         return type_name(next(part for part in get_args(annotation) if part is not type(None)))
     if get_origin(annotation) in (list, tuple):
         return f"list of {type_name(get_args(annotation)[0])}"
+    if get_origin(annotation) is Literal:
+        return "text"
     return {str: "text", SecretStr: "secret text", int: "whole number", float: "number", bool: "true or false"}.get(
         annotation, getattr(annotation, "__name__", str(annotation))
     )

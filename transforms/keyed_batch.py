@@ -74,6 +74,11 @@ class KeyedBatch(beam.DoFn):
         self.size = size
         self._waiting: list[bytes] = []
 
+    @property
+    def waiting(self) -> int:
+        """The payloads that wait for more of them, or for the bundle's end."""
+        return len(self._waiting)
+
     def handle(self, payloads: list[bytes]) -> list[TaggedOutput]:
         """Handle the payloads in order. Raises StoreUnavailable; any other error means that one of them is bad."""
         raise NotImplementedError
