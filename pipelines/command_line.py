@@ -26,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from pipelines import jobs
+from pipelines import jobs, logs
 from pipelines.settings import (
     FLINK_OPTIONS,
     MASK,
@@ -453,17 +453,7 @@ def _make(directory: Path) -> None:
 
 def _log_to_standard_error(name: str, *configured: Loaded) -> None:
     """In the format that any of the jobs wants."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if any(loaded.settings.logs_format == "json" for loaded in configured):
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(importlib.import_module("pipelines.logs").Lines(name))
-    for chatty in ("apache_beam", "cassandra", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # what Beam's Java worker says arrives as the root logger's own; it does not close its channels before it ends
-    logging.getLogger().addFilter(lambda record: "ManagedChannel" not in record.getMessage())
-    # they warn of options that only Flink's side knows, and of steps that emit at the bundle's end
-    for mistaken in ("apache_beam.options.pipeline_options", "apache_beam.transforms.core"):
-        logging.getLogger(mistaken).setLevel(logging.ERROR)
+    logs.to_standard_error(name, as_json=any(loaded.settings.logs_format == "json" for loaded in configured))
 
 
 def _warn(loaded: Loaded, job: str) -> None:

@@ -1,24 +1,24 @@
-"""Logs as JSON, one object a line: time, level, logger, message, job, and what is known of the record at hand.
+"""Where logs go, as text or as JSON: one object a line, with what is known of the record at hand.
 
-Here, and in the workers: there, Beam's handler sends each line to Flink, where it comes out as a message of the
-TaskManager's log (docs/operations/logs.md says how that is written as it is).
+The command logs to its standard error. A worker that Beam's pool starts has no log handler at all: what is bad enough
+goes bare to the pool's standard error, the rest nowhere. So the steps bring it one. A worker that Beam's SDK container
+starts has Beam's handler, which sends lines to Flink; that one gets our format. docs/operations/logs.md
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from apache_beam.runners.worker import statesampler
-from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler
 from pythonjsonlogger.json import JsonFormatter
 
 from transforms.decode import NotAnObject, Record, parse_object
 
-__all__ = ["Lines", "WorkerLogs", "at_hand", "of_message", "record_at_hand"]
+__all__ = ["Lines", "WorkerLogs", "at_hand", "of_message", "record_at_hand", "to_standard_error"]
 
 record_at_hand: ContextVar[Record | None] = ContextVar("record_at_hand", default=None)
 """The record that the source has just given out: it is at hand until a step passes on to another worker."""
@@ -67,36 +67,68 @@ class Lines(JsonFormatter):
         return line
 
 
+def to_standard_error(job: str | None, *, as_json: bool) -> None:
+    """Let this process log to its standard error; ``job`` as for ``Lines``."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if as_json:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(Lines(job))
+    for chatty in ("apache_beam", "cassandra", "elasticsearch", "neo4j", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    # what Beam's Java worker says arrives as the root logger's own; it does not close its channels before it ends
+    logging.getLogger().addFilter(lambda record: "ManagedChannel" not in record.getMessage())
+    # they warn of options that only Flink's side knows, and of steps that emit at the bundle's end
+    for mistaken in ("apache_beam.options.pipeline_options", "apache_beam.transforms.core"):
+        logging.getLogger(mistaken).setLevel(logging.ERROR)
+
+
 @dataclass(frozen=True)
 class WorkerLogs:
-    """Makes the worker process in which it arrives, inside of a step, write JSON.
+    """Lets the worker process in which it arrives, inside of a step, log as the job is configured.
 
-    Workers of Beam's pool get no options, and nothing of ours runs in them before a step does.
+    Workers get no options, and nothing of ours runs in them before a step does.
     """
 
     job: str
+    as_json: bool
 
     def __reduce__(self) -> Any:
-        return _arrived, (self.job,)
+        return _arrived, (self.job, self.as_json)
 
 
 # Those that have steps in this worker process: several where they run in a group
 _jobs: set[str] = set()
 
 
-def _arrived(job: str) -> WorkerLogs:
+def _arrived(job: str, as_json: bool) -> WorkerLogs:
+    _jobs.add(job)
+    if not logging.getLogger().handlers and _is_worker_of_the_pool():
+        to_standard_error(None, as_json=as_json)
+    elif as_json:
+        _send_as_json()
+    return WorkerLogs(job, as_json)
+
+
+def _is_worker_of_the_pool() -> bool:
+    """Beam's pool starts `python -c "from … import SdkHarness; SdkHarness(…).run()"`."""
+    return hasattr(sys.modules["__main__"], "SdkHarness")
+
+
+def _send_as_json() -> None:
+    """Where Beam's handler sends the lines to the runner."""
+    from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler  # noqa: PLC0415 - not for the command
+
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, FnApiLogRecordHandler):
-            _jobs.add(job)
-            if not isinstance(handler.formatter, Lines):
-                handler.setFormatter(Lines())
-    return WorkerLogs(job)
+        if isinstance(handler, FnApiLogRecordHandler) and not isinstance(handler.formatter, Lines):
+            handler.setFormatter(Lines())
 
 
 def _job_at_work() -> str | None:
     """The job that a line is about; of several, the one whose step this thread is in, None when it is in none."""
     if len(_jobs) == 1:
         return next(iter(_jobs))
+    from apache_beam.runners.worker import statesampler  # noqa: PLC0415 - not for the command
+
     tracker = statesampler.get_current_tracker()
     state = tracker.current_state() if tracker else None
     step = (state.name_context.step_name if state and state.name_context else None) or ""

@@ -38,12 +38,12 @@ def watch(pipeline: beam.Pipeline, job: str, settings: JobSettings, *, under: st
     Without ``limited``, dead letters are as many as they like.
     """
     limit = Limit(settings.dead_letters_max_share, settings.dead_letters_max_in_a_row) if limited else Limit()
-    worker_logs = logs.WorkerLogs(job) if settings.logs_format == "json" else None
+    worker_logs = logs.WorkerLogs(job, as_json=settings.logs_format == "json")
     pipeline.visit(_Watching(job, f"{under}/" if under else "", limit, worker_logs))
 
 
 class _Watching(PipelineVisitor):
-    def __init__(self, job: str, prefix: str, limit: Limit, worker_logs: logs.WorkerLogs | None) -> None:
+    def __init__(self, job: str, prefix: str, limit: Limit, worker_logs: logs.WorkerLogs) -> None:
         self._job = job
         self._prefix = prefix
         self._limit = limit
@@ -53,9 +53,8 @@ class _Watching(PipelineVisitor):
         transform = step.transform
         if not isinstance(transform, beam.ParDo) or not step.full_label.startswith(self._prefix):
             return
-        if self._logs:
-            # nothing reads it: where the step arrives, it has an effect
-            transform.fn.worker_logs = self._logs
+        # nothing reads it: it has its effect where the step arrives
+        transform.fn.worker_logs = self._logs
         if FAILED in getattr(transform, "output_tags", ()):
             transform.fn = transform.dofn = _Watched(transform.fn, self._job, self._limit)
 

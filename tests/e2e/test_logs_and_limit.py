@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import orjson
 import pytest
 
-from deploy.local import flink
 from deploy.local.stack import Stack
 from tests.e2e.installation import Installation, RunningJob, eventually
 
-ROOT = Path(__file__).parents[2]
 JOB, FAILED = "cokreat-user-delete", "cokreat.failed"
 IN_A_ROW = 20
 MANY = 400
 
 
 @pytest.fixture(scope="module")
-def written_as_json(flink_stack: Stack) -> Iterator[int]:
-    """The TaskManager with the log4j configuration that the documents name; where its log begins."""
-    begins = flink_stack.log("taskmanager").stat().st_size
-    flink_stack.stop_service("taskmanager")
-    with mock.patch.object(flink, "LOG4J", (ROOT / "deploy/config/log4j-json.properties").read_text()):
-        flink_stack.start_service("taskmanager")
-    yield begins if flink_stack.log("taskmanager").stat().st_size >= begins else 0
-    flink_stack.stop_service("taskmanager")
-    flink_stack.start_service("taskmanager")
-
-
-@pytest.fixture(scope="module")
-def site(flink_stack: Stack, written_as_json: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def site(flink_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with Installation.on(flink_stack, tmp_path_factory.mktemp("site"), (JOB,), more_topics=[FAILED]) as site:
         yield site
 
@@ -55,36 +39,34 @@ def deletion(user: str) -> bytes:
     return orjson.dumps({"mid": f"LP.1.{user}", "edata": edata})
 
 
-def lines(stack: Stack, begins: int) -> list[dict[str, Any]]:
-    """What the TaskManager has written, each line a JSON object."""
-    text = stack.log("taskmanager").read_bytes()[begins:]
-    return [orjson.loads(line) for line in text.splitlines()[:-1]]
+def lines(site: Installation) -> list[dict[str, Any]]:
+    """What the job's workers have written: their lines are those of the worker pool that are JSON."""
+    text = site.stack.log("worker-pool").read_bytes()
+    found = [orjson.loads(line) for line in text.splitlines(keepends=True) if line[:1] == b"{" and line[-1:] == b"\n"]
+    return [line for line in found if site.environment in str(line) or line["job"] == JOB]
 
 
-def test_the_log(site: Installation, job: RunningJob, written_as_json: int) -> None:
+def test_the_log(site: Installation, job: RunningJob) -> None:
     refused = site.name("refused")
     site.stub("faults", [{"path": f"/program/v1/user/{refused}", "status": 400}])
     site.send(site.topics.read_by(JOB), b'{"broken', deletion(refused), key=b"one")
     site.handled(JOB)
-
-    def of_the_job() -> list[dict[str, Any]]:
-        return [line for line in lines(site.stack, written_as_json) if line.get("job") == JOB]
-
-    eventually(lambda: any(line["message"].startswith("Dead letter") for line in of_the_job()), 30, of_the_job)
-    found = lines(site.stack, written_as_json)
+    eventually(lambda: any(line["message"].startswith("Dead letter") for line in lines(site)), 30)
+    found = lines(site)
     for line in found:
-        assert {"time", "level", "logger", "message"} <= line.keys()
+        assert {"time", "level", "logger", "message", "job"} <= line.keys()
+        assert line["job"] == JOB
         assert "learner-name" not in line["message"]
-    (broken,) = [line for line in found if "can not be read" in line["message"]]
+    (broken,) = [line for line in found if line.get("topic") == site.topics.read_by(JOB)]
+    assert "can not be read" in broken["message"]
     assert (broken["level"], broken["logger"]) == ("WARNING", "transforms.delete_contributors")
     assert (broken["topic"], broken["offset"]) == (site.topics.read_by(JOB), 0)
     assert broken["partition"] in (0, 1)
-    (letter,) = [line for line in found if line["message"].startswith("Dead letter")]
-    assert letter["messageId"] == f"LP.1.{refused}"
+    (letter,) = [line for line in found if line.get("messageId") == f"LP.1.{refused}"]
     assert letter["message"] == "Dead letter: the contribution service answers 400"
 
 
-def test_the_limit_of_dead_letters(site: Installation, job: RunningJob, written_as_json: int) -> None:
+def test_the_limit_of_dead_letters(site: Installation, job: RunningJob) -> None:
     """The service is away: the job stops, its topic stays as it is, and when the service is back it goes on."""
     users = [site.name(f"user-{number}") for number in range(MANY)]
     site.stub("contributors", {user: {} for user in users})
@@ -105,5 +87,5 @@ def test_the_limit_of_dead_letters(site: Installation, job: RunningJob, written_
     assert left <= failed, "no deletion was lost"
     assert len(failed) < MANY / 2
     eventually(lambda: job.all_tasks_run, 120)
-    raised = [line for line in lines(site.stack, written_as_json) if "TooManyDeadLetters" in line.get("exception", "")]
+    raised = [line for line in lines(site) if "TooManyDeadLetters" in line.get("exception", "")]
     assert raised, "the trace is part of the object"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import orjson
 import pytest
 from apache_beam.internal import pickler
+from apache_beam.runners.worker import statesampler
 from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler
 
 from pipelines import logs
@@ -111,7 +116,7 @@ def test_it_works_where_it_arrives(beams_handler: FnApiLogRecordHandler, travel)
     logging.getLogger().addHandler(other)
     try:
         assert beams_handler.formatter is None
-        assert travel(WorkerLogs("a-job")) == WorkerLogs("a-job")
+        assert travel(WorkerLogs("a-job", as_json=True)) == WorkerLogs("a-job", as_json=True)
         assert isinstance(beams_handler.formatter, Lines)
         assert other.formatter is None
         record = logging.makeLogRecord({"msg": "hello", "levelname": "INFO", "name": "x"})
@@ -120,9 +125,14 @@ def test_it_works_where_it_arrives(beams_handler: FnApiLogRecordHandler, travel)
         logging.getLogger().removeHandler(other)
 
 
+def test_text_leaves_beams_handler_as_it_is(beams_handler: FnApiLogRecordHandler) -> None:
+    pickle.loads(pickle.dumps(WorkerLogs("a-job", as_json=False)))  # noqa: S301
+    assert beams_handler.formatter is None
+
+
 def test_a_trace_is_sent_once(beams_handler: FnApiLogRecordHandler) -> None:
     """Beam's handler adds the trace by itself, on lines of its own, while the record has one."""
-    pickle.loads(pickle.dumps(WorkerLogs("a-job")))  # noqa: S301
+    pickle.loads(pickle.dumps(WorkerLogs("a-job", as_json=True)))  # noqa: S301
     try:
         raise ValueError("x")
     except ValueError as error:
@@ -135,7 +145,7 @@ def test_a_line_of_a_group_is_of_the_job_whose_step_is_at_work(
     beams_handler: FnApiLogRecordHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for job in ("a-job", "another-job"):
-        pickle.loads(pickle.dumps(WorkerLogs(job)))  # noqa: S301
+        pickle.loads(pickle.dumps(WorkerLogs(job, as_json=True)))  # noqa: S301
 
     class At:
         def __init__(self, step: str) -> None:
@@ -145,10 +155,40 @@ def test_a_line_of_a_group_is_of_the_job_whose_step_is_at_work(
             return self
 
     def job_at(tracker: At | None) -> str | None:
-        monkeypatch.setattr(logs.statesampler, "get_current_tracker", lambda: tracker)
+        monkeypatch.setattr(statesampler, "get_current_tracker", lambda: tracker)
         return orjson.loads(beams_handler.format(logging.makeLogRecord({"msg": "x"})))["job"]
 
     assert job_at(At("another-job/Select/ParDo(X)")) == "another-job"
     assert job_at(At("a-job/Select")) == "a-job"
     assert job_at(At("a-job-2/Select")) is None
     assert job_at(None) is None
+
+
+# --- in a worker as Beam's pool starts it
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_worker_of_the_pool_logs_to_the_pools_standard_error(as_json: bool) -> None:
+    """Beam gives it no handler: what is below WARNING would be lost, the rest would have neither time nor level."""
+    step = pickle.dumps(WorkerLogs("a-job", as_json=as_json))
+    program = (
+        "from apache_beam.runners.worker.sdk_worker import SdkHarness\n"
+        "import logging, pickle\n"
+        f"pickle.loads({step!r})\n"
+        "logging.getLogger('transforms.a_step').info('something %s', 'happened')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True, env=environment
+    )
+    *_, line = done.stderr.splitlines()
+    if as_json:
+        assert orjson.loads(line).items() >= {"level": "INFO", "message": "something happened", "job": "a-job"}.items()
+    else:
+        assert line.endswith("INFO transforms.a_step: something happened")
+
+
+def test_another_process_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    pickle.loads(pickle.dumps(WorkerLogs("a-job", as_json=True)))  # noqa: S301
+    assert logging.getLogger().handlers == []
