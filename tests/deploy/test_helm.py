@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -20,6 +19,7 @@ from deploy.helm import jobs as chart_jobs
 from pipelines import jobs
 from pipelines.groups import beam_options_of, load_group
 from pipelines.settings import UsageError, load
+from tests.deploy.tools import tool
 
 HELM = Path(__file__).parents[2] / "deploy/helm"
 CHART = HELM / "sunbird-pipelines"
@@ -27,15 +27,6 @@ INSTALLATIONS = {"default": [], **{file.stem: ["--values", str(file)] for file i
 
 Document = dict[str, Any]
 Rendered = Callable[..., list[Document]]
-
-
-def tool(name: str) -> str:
-    """The path of a tool of tools.sh. Skips the test where Go is missing, but not in continuous integration."""
-    found = subprocess.run([HELM / "tools.sh", name], capture_output=True, text=True, timeout=280, check=False)
-    if found.returncode == 3 and not os.environ.get("CI"):
-        pytest.skip(found.stderr.strip())
-    assert found.returncode == 0, found.stderr
-    return found.stdout.strip()
 
 
 @pytest.fixture(scope="module")

