@@ -337,10 +337,9 @@ class CleanUpUsers(KeyedBatch):
         cleanup.counts["success-message-count"] += not is_skipped and not self._dry_run
         for name, times in (cleanup.counts + cleanup.report.counts()).items():
             count(self._job, name, times)
-        told = str(cleanup.report) or "nothing was looked for"
-        if self._dry_run:
-            told += " (dry run: nothing is changed)"
-        _log.info("%s: %s; changed: %s", _named(cleanup.deletion), cleanup.path, told)
+        changed = f"; changed: {cleanup.report}" if cleanup.report.found else ""
+        dry = " (dry run: nothing is changed)" if self._dry_run else ""
+        _log.info("%s: %s%s%s", _named(cleanup.deletion), cleanup.path, changed, dry)
         if cleanup.is_told and not self._dry_run:
             outcomes = {
                 "userLookUpTable": True,

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deploy.local.stub_behaviour import StubServices
 from io_connectors.keycloak import Keycloak
@@ -598,7 +600,7 @@ def test_a_dry_run_changes_nothing(site: Site, known: str, caplog: pytest.LogCap
         "profile-cache 0 of 4, user-row 0 of 2 (dry run: nothing is changed)",
         "blocked": "deleted; changed: membership 0 of 1, profile-cache 0 of 4, user-lookup 0 of 3, user-row 0 of 1 "
         "(dry run: nothing is changed)",
-        "unknown": "skipped: the user service knows no such user; changed: nothing was looked for",
+        "unknown": "skipped: the user service knows no such user (dry run: nothing is changed)",
     }
     assert f"The deletion of {USER} (LP.1717401000000.1): {expected[known]}" in caplog.text
 
@@ -699,6 +701,37 @@ def test_killed_at_any_step_after_the_service_has_deleted_the_user():
         assert die_at > 12, "all steps were tried"
         return
     raise AssertionError("the deletion never came to its end")
+
+
+# --- any batch is like one event after the other
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from([USER, CHILD, OTHER, "nobody"]),
+        st.sampled_from([ORGANISATION, ORGANISATION, "another"]),
+        st.lists(st.sampled_from([USER, CHILD, OTHER, "nobody"]), max_size=2),
+    ),
+    min_size=2,
+    max_size=6,
+)
+
+
+@given(EVENTS, st.sampled_from([USER, CHILD, None]))
+@settings(deadline=None, max_examples=40)
+def test_any_batch_is_like_one_by_one(events: list[tuple[str, str, list[str]]], blocked: str | None):
+    payloads = [
+        orjson.dumps(event(user, organisation, managed_users=managed)) for user, organisation, managed in events
+    ]
+
+    def handled(batches: list[list[bytes]]) -> Any:
+        site = Site()
+        if blocked:
+            site.services.users[blocked] = "blocked"
+        step = site.step()
+        audits = [output.value for batch in batches for output in step.handle(batch) if output.tag == AUDIT_TAG]
+        return site.state(), sorted(audits)
+
+    assert handled([payloads]) == handled([[payload] for payload in payloads])
 
 
 def test_the_date_of_leaving_is_text_in_utc():

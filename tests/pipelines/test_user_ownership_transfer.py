@@ -532,6 +532,36 @@ def test_killed_at_any_step_and_sent_again():
     raise AssertionError("the transfer never came to its end")
 
 
+# --- any batch is like one event after the other
+
+TEACHERS = [OLD, NEW, M2]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(TEACHERS), st.sampled_from([*TEACHERS, "nobody"])), min_size=2, max_size=6),
+    st.lists(st.tuples(st.sampled_from(TEACHERS), st.lists(st.sampled_from(TEACHERS), max_size=3)), max_size=4),
+)
+@settings(deadline=None, max_examples=40)
+def test_any_batch_is_like_one_by_one(pairs: list[tuple[str, str]], batches: list[tuple[str, list[str]]]):
+    payloads = [orjson.dumps(event(old, new)) for old, new in pairs if old != new]
+
+    def handled(together: list[list[bytes]]) -> Any:
+        site = Site()
+        for number, (creator, mentors) in enumerate(batches):
+            site.batch(f"b-{number}", creator, mentors)
+        step = site.step()
+        for payload in together:
+            step.handle(payload)
+        return site.state()
+
+    after = handled([payloads])
+    assert after == handled([[payload] for payload in payloads])
+    rows, documents = after
+    for row in rows:
+        document = documents[row["batchid"]]
+        assert (document["createdBy"], document["mentors"]) == (row["createdby"], row["mentors"] or [])
+
+
 # --- the rules, for any list
 
 USER_LISTS = st.lists(st.sampled_from([OLD, NEW, M2, "teacher-4"]), max_size=8)
