@@ -59,6 +59,9 @@ class _Watching(PipelineVisitor):
             transform.fn = transform.dofn = _Watched(transform.fn, self._job, self._limit)
 
 
+# Good records are said together: one by one they would cost more than many a step that passes them over.
+GOOD_TOGETHER = 100
+
 # of all steps that run in this process, whatever copies of them Beam makes
 _recent: dict[str, RecentRecords] = {}
 _lock = threading.Lock()
@@ -73,6 +76,7 @@ class _Watched(beam.DoFn):
         self._limit = limit
         self._name = str(uuid.uuid4())
         self._got = 0
+        self._good = 0
 
     def _inspect_process(self) -> Any:
         return self._step.get_function_arguments("process")
@@ -106,15 +110,24 @@ class _Watched(beam.DoFn):
         letters = [output for output in given if isinstance(output, TaggedOutput) and output.tag == FAILED]
         waiting = getattr(self._step, "waiting", 0)
         handled, self._got = self._got - waiting, waiting
+        if not letters:
+            self._good += handled
+            if self._good < GOOD_TOGETHER:
+                return given
+        if exceeded := self._note(handled, len(letters)):
+            raise TooManyDeadLetters(self._explained(exceeded, letters[-1]))
         for letter in letters:
             self._tell(letter)
-        if handled:
-            with _lock:
-                recent = _recent.setdefault(self._name, RecentRecords())
-                exceeded = recent.note(handled, len(letters), self._limit)
-            if exceeded:
-                raise TooManyDeadLetters(self._explained(exceeded, letters))
         return given
+
+    def _note(self, handled: int, letters: int) -> str | None:
+        """Say what was handled; what exceeds the limit, which only a letter can do."""
+        with _lock:
+            recent = _recent.setdefault(self._name, RecentRecords())
+            if self._good:
+                recent.note(self._good, 0, self._limit)
+                self._good = 0
+            return recent.note(handled, letters, self._limit) if letters else None
 
     def _tell(self, output: TaggedOutput) -> None:
         """One line for a letter of a step that no longer knows where the record came from."""
@@ -122,8 +135,8 @@ class _Watched(beam.DoFn):
             letter = letter_of(_value(output), self._job)
             _log.info("Dead letter: %s", letter.reason, extra=logs.of_message(letter.original))
 
-    def _explained(self, exceeded: str, letters: list[TaggedOutput]) -> str:
-        reason = letter_of(_value(letters[-1]), self._job).reason if letters else "not known"
+    def _explained(self, exceeded: str, last: TaggedOutput) -> str:
+        reason = letter_of(_value(last), self._job).reason
         return (
             f"{self._job} stops: {exceeded}, the last one because: {reason}. Nothing is lost; what was not committed "
             "is read again. Mend the cause; or, if all are to go to the failed topic, start it with a higher limit "

@@ -92,7 +92,7 @@ def test_the_share() -> None:
 
 def test_no_limit() -> None:
     off = {"dead-letters.max-in-a-row": 0, "dead-letters.max-share": 1}
-    assert len(Assembled(**off).run(*[b"no JSON"] * (2 * WINDOW))) == 2 * WINDOW
+    assert len(Assembled(**off).run(*[b"no JSON"] * (WINDOW + 10))) == WINDOW + 10
 
 
 def test_a_job_in_the_shadow_has_none() -> None:
@@ -122,6 +122,29 @@ def test_the_same_comes_out_as_without_watching() -> None:
     plain.delete(*values)
     assert sorted(map(str, letters)) == sorted(map(str, plain.letters))
     assert watched.site.services.contributors == plain.services.contributors
+
+
+def test_good_records_end_a_row_however_few() -> None:
+    values = ([b"no JSON"] * 4 + [event(actor="coKreat Flink Job")]) * 60
+    assert len(in_a_row(5).run(*values)) == 240
+
+
+def test_jobs_of_a_group_have_limits_of_their_own() -> None:
+    """One pipeline, two jobs: each step is watched once, for its own job."""
+    strict = enrolment_reconciliation.Settings(job_env="a", dead_letters_max_in_a_row=3)
+    lax = enrolment_reconciliation.Settings(job_env="b", dead_letters_max_in_a_row=0)
+    for bad_of_strict in (2, 3):
+        sink = MemorySink(f"group-{bad_of_strict}")
+        pipeline = beam.Pipeline(runner="DirectRunner")
+        assemble(pipeline, enrolment_reconciliation, strict, MemorySource((b"{",) * bad_of_strict), sink, "strict")
+        assemble(pipeline, enrolment_reconciliation, lax, MemorySource((b"{",) * 10), sink, "lax")
+        if bad_of_strict == 2:
+            pipeline.run().wait_until_finish()
+            assert len(sink.written["a.enrolment.reconciliation.failed"]) == 2
+            assert len(sink.written["b.enrolment.reconciliation.failed"]) == 10
+        else:
+            with pytest.raises(Exception, match="3 records in a row"):
+                pipeline.run().wait_until_finish()
 
 
 # --- every job
