@@ -294,9 +294,13 @@ class HttpCalls(Calls):
 def _read(response: requests.Response, limit: int | None, into: Into | None) -> bytes:
     if limit is None:
         return response.content
-    if into is not None and response.status_code == 200:
-        into.take(response.iter_content(_FILE_CHUNK), limit)
-        return b""
+    if into is not None:
+        if response.status_code == 200:
+            into.take(response.iter_content(_FILE_CHUNK), limit)
+            return b""
+        # the limit is one for files, and of an error the beginning says enough
+        with response:
+            return next(response.iter_content(_CHUNK), b"")
     chunks: list[bytes] = []
     size = 0
     for chunk in response.iter_content(_CHUNK):

@@ -111,9 +111,10 @@ class MemoryHttpCalls(Calls):
             if fault:
                 raise NoAnswer("HTTP in memory does not answer: read time-out")
         content = text.encode() if isinstance(text, str) else text
-        if limit is not None and len(content) > limit:
+        is_file = into is not None and status == 200
+        if limit is not None and len(content) > limit and (into is None or is_file):
             raise TooLarge(f"HTTP in memory answers {status} with a body that is larger than the limit")
-        if into is not None and status == 200:
+        if into is not None and is_file:
             into.take([content], len(content))
             return Answer(status, b"")
         return Answer(status, content)
