@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 CREATE, UPLOAD, REVIEW = range(3)  # places in content_imports.STEPS
 ALREADY_THERE = "Object already exists with identifier"
 MEGABYTE = 1024 * 1024
-# How often a content that is being published is looked at again before its version is believed.
+# How often a content that is being published is looked at again, after growing pauses, before its version is believed.
 LOOKS_WHILE_PUBLISHED = 5
 
 
@@ -242,11 +242,11 @@ class _Creation:
         if work.origin_id and self._is_in_graph(work):
             return ContentStage.NOTHING, work.origin_id
         hit = self._found(work)
-        for _ in range(LOOKS_WHILE_PUBLISHED):
+        for look in range(LOOKS_WHILE_PUBLISHED):
             if hit is None or not is_being_published(hit) or stage_of(hit, work) is ContentStage.NOTHING:
                 break
             # the event may be the one that is being published, delivered again
-            self.wait(self._upload_delay(work))
+            self.wait(self._upload_delay(work) * 2**look)
             hit = self._found(work)
         return (ContentStage.CREATE, "") if hit is None else (stage_of(hit, work), hit["identifier"])
 
