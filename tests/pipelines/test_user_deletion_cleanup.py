@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -23,7 +22,6 @@ from schemas.event_schemas import validator
 from tests.pipelines.certificate_site import SERVICES, CertificateSite, Death, Died
 from transforms.clean_up_users import AUDIT as AUDIT_TAG
 from transforms.clean_up_users import CleanUpUsers, DeletionStores, UserTables
-from transforms.user_deletion import left_at
 
 USERS, LOOKUPS = "sunbird.user", "sunbird.user_lookup"
 EXTERNAL_IDS, MEMBERSHIPS = "sunbird.usr_external_identity", "sunbird.user_organisation"
@@ -631,6 +629,15 @@ def test_a_dry_run_reads_kafka_with_a_group_of_its_own():
     assert job.Settings(**given, **{"kafka.groupId": "mine"}).kafka_group_id == "mine-dry-run"
 
 
+def test_the_profile_is_cleared_on_both_servers_once_each():
+    """spec §3.8"""
+    given = {"service.userorg.basePath": "x", "redis.host": "main", "user.redis.store": 3}
+    found = job.stores(job.Settings(**given)).profiles
+    assert [(server.host, server.port, server.database) for server in found] == [("main", 6379, 3)]
+    found = job.stores(job.Settings(**given, **{"redis-meta.host": "meta", "redis-meta.port": 6380})).profiles
+    assert [(server.host, server.port) for server in found] == [("meta", 6380), ("main", 6379)]
+
+
 def test_nothing_personal_is_logged(site: Site, caplog: pytest.LogCaptureFixture):
     """spec §6"""
     site.stubs.faults = [{"path": ADMIN, "status": 500}]
@@ -732,10 +739,3 @@ def test_any_batch_is_like_one_by_one(events: list[tuple[str, str, list[str]]], 
         return site.state(), sorted(audits)
 
     assert handled([payloads]) == handled([[payload] for payload in payloads])
-
-
-def test_the_date_of_leaving_is_text_in_utc():
-    """spec §3.4"""
-    assert (
-        left_at(int(datetime(2024, 6, 3, 7, 50, tzinfo=UTC).timestamp() * 1000) + 7) == "2024-06-03 07:50:00:007+0000"
-    )
