@@ -1,4 +1,4 @@
-"""user-deletion-cleanup and user-ownership-transfer from files, through the real command, on the real servers."""
+"""user-deletion-cleanup and user-ownership-transfer through the real command, on the real servers, without Flink."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from io_connectors.elasticsearch import Elasticsearch
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from tests.e2e import everywhere
-from tests.e2e.installation import sunbird_pipelines
+from tests.e2e.installation import Installation, sunbird_pipelines
 from tests.e2e.person import ORGANISATION, SECONDS, STAYS, Person
 
 DELETION, TRANSFER = "user-deletion-cleanup", "user-ownership-transfer"
@@ -81,14 +81,27 @@ def person(place: Place) -> Iterator[Person]:
     person.move_out()
 
 
-def test_personal_data_is_gone_after_a_deletion(place: Place, person: Person) -> None:
+@pytest.fixture
+def kafka(stack_of: Callable[..., Stack], place: Place, tmp_path: Path) -> Iterator[Installation]:
+    """The topics of an environment of its own."""
+    with Installation.on(stack_of("kafka"), tmp_path, (DELETION,), ("telemetry.raw",)) as site:
+        yield site
+
+
+def test_personal_data_is_gone_after_a_deletion(place: Place, person: Person, kafka: Installation) -> None:
     """Every table, Redis key, index, topic that is written, and log, searched for the learner's tokens."""
     before = everywhere.places(everywhere.stores(place.settings), person.tokens)
+    name = person.tokens["name"]
     tables = {where.rpartition(".")[0] for where, _ in before if where.startswith("sunbird.")}
     assert tables == {f"sunbird.{t}" for t in ("user", "user_lookup", "usr_external_identity", "cert_registry")}
     assert {where for where, _ in before} >= {"redis 12", "keycloak", *STAYS}
 
-    counted = place.run(DELETION, person.event(), b'{"edata": {"userName": "%s"' % person.tokens["name"].encode())
+    kafka.send(kafka.topics.read_by(DELETION), person.event(), b'{"edata": {"userName": "%s"' % name.encode())
+    configuration = kafka.configuration(DELETION, kafka__output__audit__topic=kafka.topics.audit)
+    metrics = place.directory / "until-end.json"
+    ran = sunbird_pipelines("run", DELETION, "--config", configuration, "--until-end", "--metrics", metrics)
+    assert ran.returncode == 0, ran.stderr
+    said, counted = ran.stdout + ran.stderr, json.loads(metrics.read_text())
 
     assert (counted["success-message-count"], counted["skipped-message-count"]) == (1, 1)
     assert counted["db-update-success-count"] == 2
@@ -99,21 +112,22 @@ def test_personal_data_is_gone_after_a_deletion(place: Place, person: Person) ->
     assert {where for where, _ in after} == STAYS.keys()
     assert ("sunbird.user_lookup.value", "phone") in after
     assert ("sunbird.user_lookup.value", "mail") not in after
-    written = {("written", path.read_text()) for path in (place.directory / "out").iterdir()}
-    assert everywhere.places(iter([*written, ("said", place.said)]), person.tokens) == set()
-    assert everywhere.places(everywhere.logs(place.stack.directory), person.tokens) == set()
-    [audit] = place.audits()
-    validator("delete-user-audit").validate(audit)
-    assert "false" not in audit["edata"]["props"][0]
+    [audit] = kafka.written()
+    texts = [("written", audit.value.decode()), ("said", said), *everywhere.logs(place.stack.directory)]
+    assert everywhere.places(iter(texts), person.tokens) == set()
+    assert audit.key is None
+    validator("delete-user-audit").validate(audit.event)
+    assert "false" not in audit.event["edata"]["props"][0]
     told = (
         "membership 1 of 1, keycloak 1 of 1, user-lookup 7 of 8, external-id 1 of 1, profile-cache 2 of 2, "
         "user-row 2 of 2"
     )
-    assert f"The deletion of {person.id} (LP.1.{person.mark}): active; changed: {told}" in place.said
+    assert f"The deletion of {person.id} (LP.1.{person.mark}): active; changed: {told}" in said
 
     # the userorg service says so now, and the event comes again
     place.put_stub(f"users/{person.id}", "blocked")
     assert place.run(DELETION, person.event())["success-message-count"] == 1
+    assert everywhere.places(iter([("said", place.said)]), person.tokens) == set()
     assert {where for where, _ in everywhere.places(everywhere.stores(place.settings), person.tokens)} == STAYS.keys()
 
 
