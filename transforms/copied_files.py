@@ -16,7 +16,7 @@ from transforms.import_failures import FAILURES, ImportFailed
 from transforms.services import Downloads, Drive, DriveBusy, DriveFile, FileObjects, FileTooLarge
 from transforms.slugs import NoSlug, slug
 
-__all__ = ["BackOff", "Sources", "drive_file_id", "is_on_drive", "last_part", "slug_of", "stored"]
+__all__ = ["BackOff", "Sources", "drive_file_id", "is_on_drive", "last_part", "shown", "slug_of", "stored"]
 
 T = TypeVar("T")
 
@@ -96,14 +96,14 @@ class Sources:
                 return call()
             except DriveBusy as error:
                 if pause > self.back_off.longest or waited + pause > self.back_off.altogether:
-                    raise ImportFailed(f"Invalid fileUrl received : {url} | {error}") from error
+                    raise ImportFailed(f"Invalid fileUrl received : {shown(url)} | {error}") from error
                 self.wait(pause)
                 waited += pause
                 pause *= self.back_off.factor
             except FileTooLarge:
                 raise
             except FAILURES as error:
-                raise ImportFailed(f"Invalid fileUrl received : {url} | {error}") from error
+                raise ImportFailed(f"Invalid fileUrl received : {shown(url)} | {error}") from error
 
 
 def stored(objects: FileObjects, key: str, file: Path) -> str:
@@ -126,7 +126,7 @@ def drive_file_id(url: str) -> str:
     """Drive's id of a file. Raises ImportFailed for an address without one."""
     file_id = url.partition(DRIVE_FILE_ID)[2].partition("&")[0].strip()
     if not file_id:
-        raise ImportFailed(f"Invalid fileUrl received : {url} | no file id in it")
+        raise ImportFailed(f"Invalid fileUrl received : {shown(url)} | no file id in it")
     return file_id
 
 
@@ -137,7 +137,7 @@ def last_part(url: str) -> str:
     except ValueError:
         part = ""
     if not part.strip(". "):
-        raise ImportFailed(f"Invalid fileUrl received : {url} | no file name in it")
+        raise ImportFailed(f"Invalid fileUrl received : {shown(url)} | no file name in it")
     return part
 
 
@@ -148,8 +148,18 @@ def slug_of(name: str, url: str) -> str:
     except NoSlug:
         plain = ""
     if not plain.strip("."):
-        raise ImportFailed(f"Invalid fileUrl received : {url} | no file name in it")
+        raise ImportFailed(f"Invalid fileUrl received : {shown(url)} | no file name in it")
     return plain
+
+
+def shown(url: str) -> str:
+    """An address as messages show it: without what may open it, such as a signature or a password."""
+    address, mark, _ = url.partition("?")
+    scheme, slashes, rest = address.partition("//")
+    host, slash, path = rest.partition("/")
+    plain = f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"
+    # what Drive's addresses ask for is the id of a file
+    return url if is_on_drive(url) and "@" not in host else plain + (mark and "?…")
 
 
 def _tried(url: str, call: Callable[[], T]) -> T:
@@ -158,4 +168,4 @@ def _tried(url: str, call: Callable[[], T]) -> T:
     except FileTooLarge:
         raise
     except FAILURES as error:
-        raise ImportFailed(f"Invalid fileUrl received : {url} | {error}") from error
+        raise ImportFailed(f"Invalid fileUrl received : {shown(url)} | {error}") from error

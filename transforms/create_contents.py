@@ -33,7 +33,7 @@ from transforms.content_imports import (
     stage_of,
     update_body,
 )
-from transforms.copied_files import IMAGE, BackOff, Sources, slug_of, stored
+from transforms.copied_files import IMAGE, BackOff, Sources, shown, slug_of, stored
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import NotAnObject, Record, parse_object
@@ -301,7 +301,7 @@ class _Creation:
             try:
                 file = self.sources.fetch(url, IMAGE, directory, self.rules.largest_download)
             except FileTooLarge as error:
-                raise ImportFailed(f"Invalid fileUrl received : {url} | {error}") from error
+                raise ImportFailed(f"Invalid fileUrl received : {shown(url)} | {error}") from error
             name = file.name
             if name == self._artifact_name(work):
                 name = f"icon-{name}"
@@ -322,7 +322,7 @@ class _Creation:
         url, allowed = work.artifact_url, self.rules.allowed_sources
         if allowed and not any(part in url for part in allowed):
             raise ImportFailed(
-                f"Artifact Source is not from allowed one for : {content_id} | artifactUrl: {url} "
+                f"Artifact Source is not from allowed one for : {content_id} | artifactUrl: {shown(url)} "
                 f"| Allowed Sources : {', '.join(allowed)}"
             )
         if not url:

@@ -17,7 +17,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from transforms.content_imports import InvalidImport
-from transforms.copied_files import last_part, stored
+from transforms.copied_files import last_part, shown, stored
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import NotAnObject, Record, id_at, parse_object
@@ -328,4 +328,4 @@ def _is_accepted(child_id: str, metadata: Mapping[str, Any]) -> bool:
 
 
 def _downloaded(fetch: Callable[[], int], url: str) -> None:
-    called(fetch, f"Invalid fileUrl received : {url}")
+    called(fetch, f"Invalid fileUrl received : {shown(url)}")

@@ -572,6 +572,14 @@ def test_no_message_holds_what_was_sent_or_answered(site: Site, caplog: pytest.L
     assert "learner-1" not in caplog.text
 
 
+def test_no_message_holds_what_opens_a_file(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.handle(event({"artifactUrl": "http://user:secret@services/files/none.pdf?sig=secret"}))
+    error = site.failed[0]["failInfo"]["error"]
+    assert error.startswith("Invalid fileUrl received : http://services/files/none.pdf?… | ")
+    assert "secret" not in error
+    assert "secret" not in caplog.text
+
+
 # --- delivered again, and a worker that dies
 
 
