@@ -22,7 +22,7 @@ import requests
 from io_connectors import data_cache
 from io_connectors.cassandra import Cassandra
 from io_connectors.elasticsearch import Elasticsearch
-from io_connectors.http import Answer, Calls, Http
+from io_connectors.http import Answer, Calls, Http, Into
 from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 from io_connectors.memory_documents import MemoryElasticsearch
 from io_connectors.memory_http import MemoryHttp
@@ -323,10 +323,10 @@ class ShadowCalls(Calls):
         self._calls = calls
         self._comparison = comparison
 
-    def _exchange(self, request: requests.PreparedRequest, limit: int | None) -> Answer:
+    def _exchange(self, request: requests.PreparedRequest, limit: int | None, into: Into | None = None) -> Answer:
         address = urlsplit(str(request.url))
         if request.method in ("GET", "HEAD") or address.path.endswith(ASKING):
-            return self._calls._exchange(request, limit)
+            return self._calls._exchange(request, limit, into)
         count(self._comparison.job, CALLS)
         raise ServiceRefused(f"{address.netloc} is not called in the shadow ({request.method})")
 
