@@ -132,11 +132,11 @@ def test_on_flink(site: Installation, stack: Stack) -> None:
     refused = event(ids=[names[0], "refused@school.example"])
     with site.submitted(NOTIFICATION) as submitted:
         running = submitted()
-        site.send(
-            site.topics.read_by(NOTIFICATION), *(event(ids=[name]) for name in names), refused, sms(), push(topic="a")
-        )
+        topic = site.topics.read_by(NOTIFICATION)
+        site.send(topic, *(event(ids=[name]) for name in names), refused, sms(), push(topic="a"))
         eventually(lambda: all(got(stack)[name] == 1 for name in names), 120)
-        put_back, given_up = [], []
+        put_back: list[dict[str, Any]] = []
+        given_up: list[dict[str, Any]] = []
 
         def settled() -> bool:
             more = by_topic(site)
