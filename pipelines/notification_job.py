@@ -15,7 +15,8 @@ what was sent since the last completed checkpoint (task.checkpointing.interval),
 again; that mail then has the same Message-ID, if its event had a mid. None is lost without a word: a notification that
 is given up is counted (skipped-event-count) and an error in the log names its mid; its text and recipients are kept
 only where kafka.output.failed.topic is set, which holds personal data then, and from where replay sends it again. The
-log never holds addresses, phone numbers or texts.
+log never holds addresses, phone numbers or texts. The limits of dead letters (dead-letters.*) do not hold here: a job
+that stops sends again, at each restart, what it had sent since the checkpoint.
 
 A worker sends task.calls.at.once notifications side by side and keeps its connections. A provider that does not answer
 costs a send notification.timeout.seconds, at worst four times that, and a checkpoint waits no longer than one send.
@@ -40,9 +41,8 @@ from pipelines.channels import WithoutKey
 from pipelines.notification_senders import PAUSES, provider_http, pushes
 from pipelines.settings import KafkaSettings, key
 from pipelines.stores import calls, plain
-from transforms.dead_letter import FAILED
 from transforms.decode import Record
-from transforms.send_notifications import RETRY, SelectNotifications, Senders, SendNotifications
+from transforms.send_notifications import GIVEN_UP, RETRY, SelectNotifications, Senders, SendNotifications
 
 NAME = "notification-job"
 
@@ -170,19 +170,19 @@ def build(
 ) -> dict[str, beam.PCollection[tuple[bytes | None, bytes]]]:
     """Records in; for each output topic the (key, value) records to write: the input topic is one of them."""
     keeps = bool(settings.failed_topic)
-    failures = (FAILED,) if keeps else ()
+    given_up = (GIVEN_UP,) if keeps else ()
     selected = records | "Select notifications" >> beam.ParDo(
         SelectNotifications(NAME, SHARDS, keep_failed=keeps)
-    ).with_outputs(*failures, main="notifications")
+    ).with_outputs(*given_up, main="notifications")
 
     sent = selected.notifications | "Send notifications" >> beam.ParDo(
         SendNotifications(
             NAME, stores, size=batch_size(settings), keep_failed=keeps, retry_unknown=settings.retry_unknown
         )
-    ).with_outputs(RETRY, *failures)
+    ).with_outputs(RETRY, *given_up)
 
     outputs = {settings.kafka_input_topic: sent[RETRY] | "Put back without key" >> WithoutKey()}
     if keeps:
-        failed = (selected[FAILED], sent[FAILED]) | "All failed" >> beam.Flatten()
+        failed = (selected[GIVEN_UP], sent[GIVEN_UP]) | "All failed" >> beam.Flatten()
         outputs[settings.failed_topic] = failed | "Failed without key" >> WithoutKey()
     return outputs

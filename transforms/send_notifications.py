@@ -22,7 +22,7 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from transforms.counters import count
-from transforms.dead_letter import FAILED, dead_letter
+from transforms.dead_letter import dead_letter
 from transforms.decode import NotAnObject, Record, id_at, parse_object
 from transforms.keyed_batch import KeyedBatch, shard_of
 from transforms.notification import (
@@ -41,11 +41,14 @@ from transforms.overlapped import Done, side_by_side
 from transforms.services import Mails, OutcomeUnknown, Pushes, ServiceRefused, TextMessages
 from transforms.stores import Opens, StoreUnavailable
 
-__all__ = ["RETRY", "SelectNotifications", "SendNotifications", "Senders"]
+__all__ = ["GIVEN_UP", "RETRY", "SelectNotifications", "SendNotifications", "Senders"]
 
 _log = logging.getLogger(__name__)
 
 RETRY = "retry"
+# Not FAILED, which the limit of dead letters watches: a job that stops sends again, at each restart, what it
+# had sent since the last checkpoint.
+GIVEN_UP = "given-up"
 
 SUCCESS, PUT_BACK, SKIPPED = "success-events-count", "failed-events-count", "skipped-event-count"
 
@@ -67,7 +70,7 @@ class Work(NamedTuple):
 
 @beam.typehints.with_output_types(tuple[bytes, bytes])
 class SelectNotifications(beam.DoFn):
-    """Takes records, gives ``(shard, Work as bytes)`` for each notification; FAILED gets dead letters.
+    """Takes records, gives ``(shard, Work as bytes)`` for each notification; GIVEN_UP gets dead letters.
 
     The rest is skipped; with ``keep_failed`` what can not be read, or never sent, is a dead letter. Events of other
     actions are none. spec: notification-job §3 steps 1-3
@@ -92,7 +95,7 @@ class SelectNotifications(beam.DoFn):
         count(self._job, SKIPPED)
         _log.warning("%s (mid %s) is skipped: %s", record.name, _mid(event), reason)
         if is_failed and self._keep_failed:
-            yield TaggedOutput(FAILED, dead_letter(self._job, reason, record.value, event))
+            yield TaggedOutput(GIVEN_UP, dead_letter(self._job, reason, record.value, event))
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Senders:
 
 
 class SendNotifications(KeyedBatch):
-    """Takes ``(shard, Work)``, all bytes; gives RETRY events and FAILED values (with ``keep_failed``).
+    """Takes ``(shard, Work)``, all bytes; gives RETRY events and GIVEN_UP values (with ``keep_failed``).
 
     With ``retry_unknown`` a notification is put back also when nobody can say whether it was sent.
     spec: notification-job §3 steps 4-7
@@ -203,7 +206,7 @@ class SendNotifications(KeyedBatch):
     def _letter(self, work: Work, reason: str) -> list[TaggedOutput]:
         if not self._keep_failed:
             return []
-        return [TaggedOutput(FAILED, dead_letter(self._job, reason, work.value, parse_object(work.value)))]
+        return [TaggedOutput(GIVEN_UP, dead_letter(self._job, reason, work.value, parse_object(work.value)))]
 
 
 def _put_back(event: dict[str, Any], notification: Notification) -> tuple[bytes | None, str]:

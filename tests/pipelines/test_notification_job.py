@@ -12,6 +12,7 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 import apache_beam as beam
@@ -31,7 +32,7 @@ from io_connectors.smtp import Smtp
 from io_connectors.threads import Threads
 from pipelines import notification_job as job
 from pipelines.channels import MemorySink, MemorySource
-from pipelines.runtime import refuse_failures_without_sink
+from pipelines.runtime import RunRequest, refuse_failures_without_sink, run
 from pipelines.settings import SettingsError, load
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
@@ -420,6 +421,15 @@ def test_nothing_personal_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     personal = [ONE, TWO, THREE, NUMBER, "12345", "token-1", "token-2", "Marks", "well done", "certificate is ready"]
     assert [word for word in (*personal, SMS_KEY, FCM_KEY) if word in caplog.text] == []
     assert "NS.1717400000111.1" in caplog.text
+
+
+def test_no_number_of_dead_letters_stops_it(tmp_path: Path) -> None:
+    """A job that stops sends again, at each restart, what it had sent since the checkpoint."""
+    (tmp_path / "events.jsonl").write_bytes(b"no json\n" * 3 + event("pigeon", 2) + b"\n")
+    overrides = ["job.env=dev", f"kafka.output.failed.topic={FAILED}", "dead-letters.max-in-a-row=1"]
+    loaded = load(job.Settings, [], overrides, {}, job_name=job.NAME)
+    assert run(job, loaded, RunRequest(input=tmp_path / "events.jsonl", output=tmp_path / "out")) == 0
+    assert len((tmp_path / "out" / f"{FAILED}.jsonl").read_bytes().splitlines()) == 4
 
 
 # --- any records, in any batch
