@@ -1,8 +1,9 @@
 """`sunbird-pipelines demo`: the learner's journey on the local stack.
 
-A course is published, learners enrol and learn, and four jobs, on Flink, keep their progress, decide who has earned a
-certificate, and issue it. Everything is real: the servers, the jobs, the topics. The end is checked against what the
-scenario implies, and shown on the terminal and on a page.
+A course is published, learners enrol, answer quizzes and learn, and seven jobs, on Flink, keep scores and progress,
+merge accounts, count again what got lost, decide who has earned a certificate, and issue it. Everything is real: the
+servers, the jobs, the topics. The end is checked against what the scenario implies, and shown on the terminal and on a
+page.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from deploy.local.demo_certificates import (
     expected_certificates,
 )
 from deploy.local.demo_outcome import Outcome
-from deploy.local.end_state import certificate_differences, differences
+from deploy.local.end_state import certificate_differences, differences, score_differences
 from deploy.local.errors import StackError
 from deploy.local.errors import UsageError as StackUsageError
 from deploy.local.jar import job_server_jar
@@ -92,7 +93,7 @@ def demo(
 ) -> int:
     """A learner's journey on the local stack, from a published course to the certificate.
 
-    Starts what is needed, submits four jobs to Flink, publishes a course, lets learners learn, and checks the end
+    Starts what is needed, submits seven jobs to Flink, publishes a course, lets learners learn, and checks the end
     state. Writes a page with the learners and their certificates. Exit code 0 only when all of it is right. What the
     demo started, it stops.
     """
@@ -218,9 +219,13 @@ class Demo:
                 self._submit(stage, say, meanwhile=lambda: stage.prepare(scenario, certificates))
             with steps.step("course", "publishing") as say:
                 self._publish(stage, scenario.courses[0], say)
+            with steps.step("quizzes", "answering") as say:
+                stage.answer(certificates, say)
             with steps.step("learners", "learning") as say:
                 first = datetime.now(UTC)
-                stage.send(scenario, certificates.strays, say)
+                stage.send(scenario, say)
+            with steps.step("repairs", "waiting") as say:
+                stage.repair(scenario, say)
             with steps.step("end state", "waiting") as say:
                 wait = EndState(stage, scenario, certificates, first)
                 outcome = wait.until_right(say, steps.seconds)
@@ -320,7 +325,7 @@ class EndState:
         self._certification = certification
         self._first = first
         self._progress = expected(scenario)
-        self._wanted = expected_certificates(certification, self._progress)
+        self._wanted = expected_certificates(scenario, certification, self._progress)
 
     def until_right(self, say: Callable[[str], None], steps: Mapping[str, float]) -> Outcome:
         """Wait until everything is as it should be, or too long: the outcome then has problems."""
@@ -347,6 +352,7 @@ class EndState:
         problems = []
         for enrolment, state in progress.end_states.items():
             problems += differences(enrolment, state, stored[enrolment])
+            problems += score_differences(self._certification, enrolment, stored[enrolment])
             problems += certificate_differences(
                 self._certification,
                 enrolment,
@@ -359,7 +365,7 @@ class EndState:
             if unknown := len(ids - noted):
                 problems.append(f"{where} has {unknown} certificates that no enrolment names")
         problems += _wrong("learners told by", certificates.told, wanted.told)
-        problems += _wrong_events(stage.heard, progress, wanted)
+        problems += _wrong_events(stage.heard, self._certification, progress, wanted)
         for job, numbers in {
             RELATION: _relation_counters(self._scenario.courses),
             ACTIVITY: progress.counters,
@@ -397,8 +403,14 @@ def _wrong(what: str, found: Mapping[str, int], wanted: Mapping[str, int]) -> li
     ]
 
 
-def _wrong_events(heard: Heard, progress: Expected, wanted: ExpectedCertificates) -> list[str]:
-    requests = {enrolment.user_id: int(state.certificate) for enrolment, state in progress.end_states.items()}
+def _wrong_events(
+    heard: Heard, certified: Certification, progress: Expected, wanted: ExpectedCertificates
+) -> list[str]:
+    # one for each attempt, and one for the completed course
+    requests = {
+        enrolment.user_id: certified.events_of(enrolment) + state.certificate
+        for enrolment, state in progress.end_states.items()
+    }
     audits = dict.fromkeys(heard.audits, 0) | dict(progress.audits) | {ISSUED_AUDIT: wanted.number}
     letters = {ACTIVITY: progress.dead_letters, **wanted.dead_letters}
     return [

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,9 @@ from deploy.local.scenario import CHANNEL, Course, EndState, Enrolment, Expected
 
 PICTURES = Path(__file__).with_name("templates")
 
+ASSESSMENT = "assessment-aggregator"
+RECONCILIATION = "enrolment-reconciliation"
+MERGE = "merge-user-courses"
 PRE_PROCESSOR = "collection-cert-pre-processor"
 GENERATOR = "collection-certificate-generator"
 
@@ -126,9 +129,40 @@ LEARNERS = (
     Learner("المتعلم", "السادس عشر", scores={FINAL: (2, 20), MIDDLE: (9, 10)}),
     Learner("Learner", "Seventeen"),
     Learner("Learner", "Eighteen", CHANNEL, scores={FINAL: (20, 20), PRACTICE: (0, 10)}),
-    Learner("Learner", None, scores={FINAL: (11, 20)}),
+    Learner("Learner", None, scores={FINAL: (13, 20)}),
     Learner("Learner", "Twenty", scores={PRACTICE: (10, 10)}),
 )
+
+
+class Attempt(NamedTuple):
+    """A learner's answers to an assessment: so many of its questions are right. ``number`` is from 1 on."""
+
+    enrolment: Enrolment
+    content_id: str
+    number: int
+    right: float
+    questions: float
+
+    @property
+    def total(self) -> str:
+        """As the table has it. spec: assessment-aggregator §3.5"""
+        return f"{float(self.right)}/{float(self.questions)}"
+
+    def event(self, ets: int) -> bytes:
+        """What the LMS sends of it; ``ets`` in epoch ms. spec: assessment-aggregator §2"""
+        user_id, course_id, batch_id = self.enrolment
+        answers = [_answer(number, int(number <= self.right), ets) for number in range(1, int(self.questions) + 1)]
+        event = {"courseId": course_id, "batchId": batch_id, "userId": user_id, "contentId": self.content_id}
+        attempt_id = f"{user_id}-{self.content_id}-{self.number}"
+        return json.dumps({**event, "attemptId": attempt_id, "assessmentTs": ets, "events": answers}).encode()
+
+
+def _answer(number: int, score: int, ets: int) -> dict[str, Any]:
+    item = {"id": f"question-{number}", "maxscore": 1, "type": "mcq", "title": f"Question {number}?\n"}
+    item["params"] = [{"1": '{"text":"this"}'}, {"2": '{"text":"that"}'}, {"answer": '{"correct":["1"]}'}]
+    answered = {"1": '{"text":"this"}'} if score else {"2": '{"text":"that"}'}
+    edata = {"item": item, "index": number, "score": score, "resvalues": [answered], "duration": 3}
+    return {"eid": "ASSESS", "ets": ets, "edata": edata}
 
 
 @dataclass(frozen=True)
@@ -142,7 +176,11 @@ class Stray:
 
 @dataclass(frozen=True)
 class Certification:
-    """Who may get which certificates of one batch. ``assessments``: content id -> what it is."""
+    """Who may get which certificates of one batch. ``assessments``: content id -> what it is.
+
+    ``attempts`` in the order in which they are made; of ``again`` the event comes twice. ``merged``: the accounts that
+    were merged into others, with those; the latter have the scores of both.
+    """
 
     course: Course
     batch_id: str
@@ -150,6 +188,17 @@ class Certification:
     learners: Mapping[Enrolment, Learner]
     assessments: Mapping[str, Assessment]
     strays: tuple[Stray, ...]
+    attempts: tuple[Attempt, ...] = ()
+    again: tuple[Attempt, ...] = ()
+    merged: Mapping[Enrolment, Enrolment] = field(default_factory=dict)
+
+    def attempts_of(self, enrolment: Enrolment) -> list[tuple[str, str]]:
+        """(content, points of most points) of a learner's own attempts, sorted."""
+        return sorted((made.content_id, made.total) for made in self.attempts if made.enrolment == enrolment)
+
+    def events_of(self, enrolment: Enrolment) -> int:
+        """How many events of attempts come of a learner."""
+        return sum(made.enrolment == enrolment for made in (*self.attempts, *self.again))
 
     def template_id(self, offer: Offer) -> str:
         """The id of the offer's template; all of a run's are its own."""
@@ -163,12 +212,13 @@ class Certification:
         return {(template_id := self.template_id(offer)): _as_kept(template_id, offer) for offer in self.offers}
 
     def scores(self, learner: Learner) -> dict[str, float]:
-        """The aggregates of the learner's scores. spec: collection-cert-pre-processor §3.5"""
+        """The aggregates of the learner's scores. spec: assessment-aggregator §3.7"""
         found: dict[str, float] = {}
         for content_id, assessment in self.assessments.items():
             if assessment in learner.scores:
                 points, most = learner.scores[assessment]
                 found |= {f"score:{content_id}": float(points), f"max_score:{content_id}": float(most)}
+                found[f"attempts_count:{content_id}"] = 2.0 if assessment is FINAL else 1.0
         return found
 
     def held(self, enrolment: Enrolment) -> list[dict[str, str]]:
@@ -191,14 +241,34 @@ def certification(scenario: Scenario, run: str) -> Certification:
     last, *_, first = reversed(course.leaf_nodes)
     middle = course.leaf_nodes[len(course.leaf_nodes) // 2]
     batch_id = next(iter(scenario.enrolments)).batch_id
+    assessments = {last: FINAL, middle: MIDDLE, first: PRACTICE}
+    learners = {enrolment: LEARNERS[place % len(LEARNERS)] for place, enrolment in enumerate(scenario.enrolments)}
+    attempts = tuple(
+        made for enrolment, learner in learners.items() for made in _attempts(enrolment, learner, assessments)
+    )
+    for source, target in scenario.merges:
+        learners[target] = replace(learners[target], scores={**learners[source].scores, **learners[target].scores})
     return Certification(
         course,
         batch_id,
         OFFERS,
-        {enrolment: LEARNERS[place % len(LEARNERS)] for place, enrolment in enumerate(scenario.enrolments)},
-        {last: FINAL, middle: MIDDLE, first: PRACTICE},
+        learners,
+        assessments,
         _strays(run, course, batch_id),
+        attempts,
+        tuple(made for made in attempts if made.number == 2),
+        dict(scenario.merges),
     )
+
+
+def _attempts(enrolment: Enrolment, learner: Learner, assessments: Mapping[str, Assessment]) -> Iterator[Attempt]:
+    """Each assessment once; the final one first with half of the points, then with all of them."""
+    for content_id, assessment in assessments.items():
+        if assessment in learner.scores:
+            points, most = learner.scores[assessment]
+            if assessment is FINAL:
+                yield Attempt(enrolment, content_id, 1, points // 2, most)
+            yield Attempt(enrolment, content_id, 2 if assessment is FINAL else 1, points, most)
 
 
 def _strays(run: str, course: Course, batch_id: str) -> tuple[Stray, ...]:
@@ -207,11 +277,17 @@ def _strays(run: str, course: Course, batch_id: str) -> tuple[Stray, ...]:
 
     batch = {"batchId": batch_id, "courseId": course.id}
     learner = f"learner-1-{run}"
+    elsewhere = Attempt(Enrolment(learner, course.id, batch_id), f"do_{run}_of_another_course", 1, 1, 1)
     return (
         Stray(PRE_PROCESSOR, b"no JSON at all %s" % run.encode(), dead_letter=True),
         Stray(PRE_PROCESSOR, event(action="issue-certificate", userIds=[], **batch), dead_letter=False),
         Stray(PRE_PROCESSOR, event(action="issue-certificate", userIds=[learner], batchId=7), dead_letter=False),
         Stray(GENERATOR, event(name="Certificate", userId=learner, data=[]), dead_letter=True),
+        Stray(ASSESSMENT, elsewhere.event(1_714_623_600_000), dead_letter=True),
+        Stray(ASSESSMENT, b'{"courseId": "%s"' % course.id.encode(), dead_letter=True),
+        Stray(RECONCILIATION, event(action="user-enrolment-sync", userId=" ", **batch), dead_letter=True),
+        Stray(RECONCILIATION, event(action="batch-enrolment-update", userId=learner, **batch), dead_letter=False),
+        Stray(MERGE, event(fromAccountId=learner, toAccountId=learner), dead_letter=True),
     )
 
 
@@ -232,15 +308,8 @@ class WhyNot(NamedTuple):
 def why_not(certification: Certification, enrolment: Enrolment, state: EndState, offer: Offer) -> WhyNot | None:
     """Why a learner is not given a certificate in this run; None for who is."""
     learner = certification.learners[enrolment]
-    if not state.certificate:
-        needed, done = len(certification.course.required), state.progress or 0
-        if state.progress is None:
-            return WhyNot("not begun", "Has not completed anything", all=True)
-        return WhyNot("not finished", f"Has completed {done} of {needed} required contents", all=True)
-    if not learner.active:
-        return WhyNot("enrolment inactive", "The enrolment is not active", all=True)
-    if learner.blocked:
-        return WhyNot("account blocked", "The account is blocked", all=True)
+    if (of_all := _why_none(certification, enrolment, state)) is not None:
+        return of_all
     if offer.short in learner.holds:
         return WhyNot("has it already", "Has it since June 2024")
     if offer.least_score is not None:
@@ -255,9 +324,26 @@ def why_not(certification: Certification, enrolment: Enrolment, state: EndState,
     return None
 
 
+def _why_none(certification: Certification, enrolment: Enrolment, state: EndState) -> WhyNot | None:
+    """Why a learner is given no certificate at all."""
+    learner = certification.learners[enrolment]
+    if enrolment in certification.merged:
+        return WhyNot("account merged", "The account was merged into another one", all=True)
+    if not state.certificate:
+        needed, done = len(certification.course.required), state.progress or 0
+        if state.progress is None:
+            return WhyNot("not begun", "Has not completed anything", all=True)
+        return WhyNot("not finished", f"Has completed {done} of {needed} required contents", all=True)
+    if not learner.active:
+        return WhyNot("enrolment inactive", "The enrolment is not active", all=True)
+    if learner.blocked:
+        return WhyNot("account blocked", "The account is blocked", all=True)
+    return None
+
+
 @dataclass(frozen=True)
 class ExpectedCertificates:
-    """What follows for the certificates of a run.
+    """What follows for the certificates of a run, and for the jobs that have to do with scores and repairs.
 
     ``issued``: the offers that each learner is given; ``counters`` by job, those that do not depend on how the work is
     cut into batches; ``told``: how often learners hear of it, by way.
@@ -274,8 +360,8 @@ class ExpectedCertificates:
         return sum(map(len, self.issued.values()))
 
 
-def expected_certificates(certification: Certification, progress: Expected) -> ExpectedCertificates:
-    """spec: collection-cert-pre-processor §1, §7, collection-certificate-generator §1, §7"""
+def expected_certificates(scenario: Scenario, certification: Certification, progress: Expected) -> ExpectedCertificates:
+    """What follows for all jobs but activity-aggregate-updater and relation-cache-updater (spec: their §7)."""
     states = progress.end_states
     issued = {
         enrolment: tuple(
@@ -296,15 +382,54 @@ def expected_certificates(certification: Certification, progress: Expected) -> E
         if (learner := certification.learners[enrolment]).active
     )
     pairs = len(asked) * len(certification.offers)
+    attempts, again = len(certification.attempts), len(certification.again)
+    # nobody had completed the course when they were made
+    refused = (attempts + again) * len(certification.offers)
     return ExpectedCertificates(
         issued,
         counters={
+            ASSESSMENT: {
+                "batch-success-event-count": attempts,
+                "db-update-count": attempts,
+                "db-read-count": again,
+                "skipped-event-count": again,
+                "ignored-event-count": 0,
+                "failed-event-count": strays[ASSESSMENT, True],
+                # the content of another course is looked for, too
+                "cache-hit-count": attempts + again + 1,
+                "cache-hit-miss-count": 0,
+                "recompute-agg-event-count": 0,
+                "db-score-read-count": attempts + again,
+                "db-score-update-count": attempts + again,
+                "cert-issue-events-count": attempts + again,
+            },
+            RECONCILIATION: {
+                "total-events-count": len(scenario.synced)
+                + strays[RECONCILIATION, True]
+                + strays[RECONCILIATION, False],
+                "skipped-events-count": strays[RECONCILIATION, False],
+                "failed-events-count": strays[RECONCILIATION, True],
+                "retired-consumption-events-count": 0,
+                "enrolment-complete-count": progress.repaired,
+                "cert-issue-events-count": progress.repaired,
+            },
+            MERGE: {
+                "total-events-count": len(scenario.merges) + strays[MERGE, True],
+                "success-events-count": len(scenario.merges),
+                "skipped-event-count": strays[MERGE, True],
+                "failed-events-count": 0,
+                "db-update-user-course-batch": len(scenario.merges),
+            },
             PRE_PROCESSOR: {
-                "total-events-count": len(asked) + strays[PRE_PROCESSOR, True] + strays[PRE_PROCESSOR, False],
+                "total-events-count": len(asked)
+                + attempts
+                + again
+                + strays[PRE_PROCESSOR, True]
+                + strays[PRE_PROCESSOR, False],
                 "success-events-count": number,
-                "skipped-event-count": pairs - number + strays[PRE_PROCESSOR, False],
+                "skipped-event-count": pairs - number + refused + strays[PRE_PROCESSOR, False],
                 "failed-events-count": strays[PRE_PROCESSOR, True],
-                "db-read-count": pairs + scores_read,
+                "db-read-count": pairs + refused + scores_read,
                 "db-update-count": 0,
             },
             GENERATOR: {
@@ -324,7 +449,7 @@ def expected_certificates(certification: Certification, progress: Expected) -> E
             "SMS": sum(certification.learners[enrolment].phone for enrolment in mailed),
             "feed entries": number,
         },
-        dead_letters={job: strays[job, True] for job in (PRE_PROCESSOR, GENERATOR)},
+        dead_letters={job: times for (job, dead_letter), times in strays.items() if dead_letter},
     )
 
 
@@ -345,10 +470,6 @@ class Registrar:
             f"UPDATE {keyspace}.user_enrolments SET active = ?, issued_certificates = ? "  # noqa: S608
             "WHERE userid = ? AND courseid = ? AND batchid = ?"
         )
-        self._scores = session.prepare(
-            f"UPDATE {keyspace}.user_activity_agg SET aggregates = aggregates + ? "  # noqa: S608
-            "WHERE activity_type = 'Course' AND activity_id = ? AND user_id = ? AND context_id = ?"
-        )
 
     def store(self, certification: Certification) -> None:
         """All of it; call it when the enrolments are there. Raises what Cassandra, Redis and requests raise."""
@@ -359,14 +480,6 @@ class Registrar:
         self._write(
             self._enrolment,
             [(learner.active, certification.held(enrolment) or None, *enrolment) for enrolment, learner in learners],
-        )
-        self._write(
-            self._scores,
-            [
-                (certification.scores(learner), course_id, user_id, f"cb:{batch_id}")
-                for (user_id, course_id, batch_id), learner in learners
-                if learner.scores
-            ],
         )
         batch = (certification.course.id, certification.batch_id, certification.templates())
         self._write(self._batch, [batch])

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from deploy.local.demo_certificates import Certification, ExpectedCertificates, Learner, Offer, WhyNot, why_not
+from deploy.local.demo_certificates import (
+    ASSESSMENT,
+    Certification,
+    ExpectedCertificates,
+    Learner,
+    Offer,
+    WhyNot,
+    why_not,
+)
 from deploy.local.end_state import Stored, StoredCertificate, StoredCertificates
 from deploy.local.scenario import Enrolment, Expected, Scenario
 
@@ -140,6 +148,9 @@ class Outcome:
 
 
 def _dead_letter(job: str, letter: Mapping[str, Any]) -> DeadLetter:
+    if job == ASSESSMENT:
+        reason = letter.get("metadata", {}).get("validation_error", "a content of another course")
+        return DeadLetter(job, reason, letter.get("rawEvent") or json.dumps(letter))
     if "failInfo" not in letter:
         return DeadLetter(job, f"no leaf nodes in the relation cache: {letter.get('courseId')}", json.dumps(letter))
     raw = letter.get("rawEvent")

@@ -21,7 +21,10 @@ MOST_CERTIFICATES = 60
 
 WHAT_JOBS_DO = (
     "keeps the trees of published courses where every job finds them",
+    "scores attempts at quizzes, question by question, and keeps the best",
     "counts what learners complete, and asks for a certificate when a course is done",
+    "carries the record of an old account over to the new one",
+    "counts again, from what the LMS has, where events got lost",
     "checks the conditions of every certificate of the batch",
     "makes, stores and registers the certificate, and tells the learner",
 )

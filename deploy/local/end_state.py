@@ -31,7 +31,8 @@ class Stored:
     """What the tables hold of an enrolment.
 
     ``status`` is None without a row, ``completed_on`` in UTC. ``aggregates``: activity -> completed contents.
-    ``counted``: content -> (views, completions), of the contents that have any.
+    ``counted``: content -> (views, completions), of the contents that have any. ``scores``: the course's aggregates but
+    for the completed contents. ``attempts``: (content, points of most points) of each attempt at an assessment, sorted.
     """
 
     status: int | None = None
@@ -40,6 +41,8 @@ class Stored:
     content_status: Mapping[str, int] = field(default_factory=dict)
     aggregates: dict[str, int] = field(default_factory=dict)
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    attempts: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Reader:
@@ -58,6 +61,10 @@ class Reader:
         self._consumption = session.prepare(
             "SELECT contentid, viewcount, completedcount FROM sunbird_courses.user_content_consumption "
             "WHERE userid = ? AND courseid = ? AND batchid = ?"
+        )
+        self._attempts = session.prepare(
+            "SELECT content_id, grand_total FROM sunbird_courses.assessment_aggregator "
+            "WHERE user_id = ? AND course_id = ? AND batch_id = ?"
         )
 
     def read(self, courses: Collection[Course], enrolments: Collection[Enrolment]) -> dict[Enrolment, Stored]:
@@ -80,8 +87,13 @@ class Reader:
         keys = [(activity, enrolment.user_id, f"cb:{enrolment.batch_id}") for enrolment, activity in activities]
         for (enrolment, activity), rows in zip(activities, self._rows(self._aggregates, keys), strict=True):
             for row in rows:
-                if "completedCount" in (row.aggregates or {}):
-                    found[enrolment].aggregates[activity] = int(row.aggregates["completedCount"])
+                aggregates = dict(row.aggregates or {})
+                if "completedCount" in aggregates:
+                    found[enrolment].aggregates[activity] = int(aggregates.pop("completedCount"))
+                if activity == enrolment.course_id:
+                    found[enrolment].scores = aggregates
+        for enrolment, rows in zip(found, self._rows(self._attempts, list(found)), strict=True):
+            found[enrolment].attempts = sorted((row.content_id, row.grand_total) for row in rows)
         return found
 
     def _rows(self, statement: Any, keys: Sequence[tuple[str, ...]]) -> list[Any]:
@@ -107,9 +119,25 @@ def differences(enrolment: Enrolment, wanted: EndState, stored: Stored) -> list[
         check(f"(views, completions) of {content}", stored.counted.get(content, (0, 0)), once)
     # a content that came after the enrolment was complete is no part of it any more
     completed = {content for content, status in stored.content_status.items() if status == COMPLETED}
-    if not completed <= wanted.counted or (wanted.progress is not None and len(completed) < wanted.progress):
+    if not completed <= wanted.counted | wanted.lost or (
+        wanted.progress is not None and len(completed) < wanted.progress
+    ):
         found.append(f"{enrolment.user_id}: contentstatus has the completed contents {sorted(completed)}")
     return found
+
+
+def score_differences(certification: Certification, enrolment: Enrolment, stored: Stored) -> list[str]:
+    """What is not as it should be with a learner's scores, a line for each."""
+    wanted = certification.scores(certification.learners[enrolment])
+    attempts = certification.attempts_of(enrolment)
+    found = [
+        f"{name} is {stored.scores.get(name)}, not {wanted.get(name)}"
+        for name in sorted({*wanted, *stored.scores})
+        if stored.scores.get(name) != wanted.get(name)
+    ]
+    if stored.attempts != attempts:
+        found.append(f"the attempts are {stored.attempts}, not {attempts}")
+    return [f"{enrolment.user_id}: {line}" for line in found]
 
 
 # --- certificates

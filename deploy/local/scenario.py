@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
@@ -219,6 +219,41 @@ def consumption_event(
     )
 
 
+def sync_event(enrolment: Enrolment, ets: int) -> bytes:
+    """What the LMS sends when a learner presses "sync progress". spec: enrolment-reconciliation §2"""
+    user_id, course_id, batch_id = enrolment
+    return _job_request(
+        ets,
+        actor={"type": "System", "id": "Course Batch Updater"},
+        context={},
+        object_={"type": "CourseBatchEnrolment", "id": f"{batch_id}_{user_id}"},
+        edata={
+            "action": "user-enrolment-sync",
+            "iteration": 1,
+            "userId": user_id,
+            "courseId": course_id,
+            "batchId": batch_id,
+        },
+    )
+
+
+def merge_event(source: str, target: str, ets: int) -> bytes:
+    """What the user service sends when ``source`` was merged into ``target``. spec: merge-user-courses §2"""
+    return _job_request(
+        ets,
+        actor={"id": "Merge User Courses and Cert", "type": "System"},
+        context={},
+        object_={"type": "MergeUserCoursesAndCert", "id": target},
+        edata={
+            "action": "merge-user-courses-and-cert",
+            "fromAccountId": source,
+            "toAccountId": target,
+            "rootOrgId": CHANNEL,
+            "iteration": 1,
+        },
+    )
+
+
 def _job_request(
     ets: int, actor: dict[str, str], context: dict[str, str], object_: dict[str, str], edata: dict[str, Any]
 ) -> bytes:
@@ -269,12 +304,24 @@ class Scenario:
 
     ``enrolments`` are those that have a row, each with a word on how the learner goes about it. ``without_tree`` are
     ids of courses that are live and never reached the relation cache.
+
+    What comes when all messages are handled: the LMS stores ``lost``, whose events nobody ever gets; of ``merges``, the
+    first account's record is carried over to the second one's; the progress of ``synced`` is counted again, among them
+    all who got another account's record.
     """
 
     courses: tuple[Course, ...]
     enrolments: Mapping[Enrolment, str]
     messages: tuple[Message, ...]
     without_tree: tuple[str, ...] = ()
+    lost: tuple[Message, ...] = ()
+    merges: tuple[tuple[Enrolment, Enrolment], ...] = ()
+    synced: tuple[Enrolment, ...] = ()
+
+    @property
+    def without_repairs(self) -> Scenario:
+        """What is there before anything is lost, merged or synced."""
+        return replace(self, lost=(), merges=(), synced=())
 
 
 # --- scenarios
@@ -291,6 +338,7 @@ def journeys(
     """Learners who go about a course in all ways that there are, and messages that no learner ever sent.
 
     ``run`` is part of every id, so that scenarios do not meet; ``ets`` (epoch ms) is the time of the first event.
+    Half of the 17th learner's events get lost, and the 19th is an old account of the 20th.
     """
     course = Course(f"do_{run}", shape, optional)
     without_tree = f"do_{run}_without_tree"
@@ -301,14 +349,24 @@ def journeys(
     enrolments: dict[Enrolment, str] = {}
     for number in range(learners):
         enrolment = Enrolment(f"learner-{number + 1}-{run}", course.id, batch_id)
-        how, reports = _WAYS[number % len(_WAYS)]
+        how, reports = _REPAIRED.get(number + 1, _WAYS[number % len(_WAYS)])
         enrolments[enrolment] = how
         by_learner.append([_consumption(enrolment, reported, next(clock)) for reported in reports(course, random)])
     stray = _messages_of_nobody(run, batch_id, course, next(clock))
     lost = Enrolment(f"learner-1-{run}", without_tree, batch_id)
     stray.append(_consumption(lost, ((f"{without_tree}_1", COMPLETED),), next(clock), Fate.NO_LEAF_NODES))
     messages = _interleaved(random, [*by_learner, *([message] for message in stray)])
-    return Scenario((course,), enrolments, tuple(messages), (without_tree,))
+    scenario = Scenario((course,), enrolments, tuple(messages), (without_tree,))
+    return _with_repairs(scenario, next(clock))
+
+
+def _with_repairs(scenario: Scenario, ets: int) -> Scenario:
+    (course,), learners = scenario.courses, dict(enumerate(scenario.enrolments, start=1))
+    first, _ = _halves(course)
+    lost = tuple(_consumption(learners[n], ((c, COMPLETED),), ets) for n in (SYNCED,) if n in learners for c in first)
+    merges = ((learners[OLD_ACCOUNT], learners[NEW_ACCOUNT]),) if NEW_ACCOUNT in learners else ()
+    synced = tuple(learners[n] for n in (SYNCED, NEW_ACCOUNT) if n in learners)
+    return replace(scenario, lost=lost, merges=merges, synced=synced)
 
 
 def load(
@@ -418,6 +476,27 @@ def _never_comes(course: Course, random: Random) -> Reports:
     return []
 
 
+def _halves(course: Course) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    middle = len(course.leaf_nodes) // 2
+    return course.leaf_nodes[:middle], course.leaf_nodes[middle:]
+
+
+def _first_half(course: Course, random: Random) -> Reports:
+    return [((content, COMPLETED),) for content in _halves(course)[0]]
+
+
+def _second_half(course: Course, random: Random) -> Reports:
+    return [((content, COMPLETED),) for content in _halves(course)[1]]
+
+
+# by the learners' numbers
+SYNCED, OLD_ACCOUNT, NEW_ACCOUNT = 17, 19, 20
+_REPAIRED = {
+    SYNCED: ("half of it lost, then synced", _second_half),
+    OLD_ACCOUNT: ("half, in an old account", _first_half),
+    NEW_ACCOUNT: ("the rest, then merged and synced", _second_half),
+}
+
 _WAYS = (
     ("one after the other", _one_by_one),
     ("all in one event", _in_one_event),
@@ -489,7 +568,7 @@ class EndState:
     ``progress`` is None while the job had no reason to touch the enrolment, ``status`` None without an enrolment row,
     ``certificate`` says whether one is asked for.
     ``aggregates``: completed contents of the course and of each unit, without those that are 0. ``counted``: the
-    contents counted, each with one view and one completion.
+    contents counted, each with one view and one completion; ``lost``: those that are completed all the same.
     """
 
     progress: int | None
@@ -497,6 +576,7 @@ class EndState:
     certificate: bool
     aggregates: Mapping[str, int]
     counted: frozenset[str]
+    lost: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -504,13 +584,15 @@ class Expected:
     """What a scenario implies, as long as de-duplication is on and no record is delivered twice.
 
     ``counters`` are those of activity-aggregate-updater that do not depend on how its work is cut into batches;
-    ``audits`` the number of AUDIT events by ``edata.type``; ``dead_letters`` the records on the failed topic.
+    ``audits`` the number of AUDIT events by ``edata.type``; ``dead_letters`` the records on the failed topic;
+    ``repaired`` how many enrolments are complete only because they were synced.
     """
 
     end_states: Mapping[Enrolment, EndState]
     counters: Mapping[str, int]
     audits: Mapping[str, int]
     dead_letters: int
+    repaired: int = 0
 
 
 def expected(scenario: Scenario) -> Expected:
@@ -524,40 +606,64 @@ def expected(scenario: Scenario) -> Expected:
             so_far = completed.setdefault(message.enrolment, set())
             with_something_new += not so_far.issuperset(message.completed)
             so_far.update(message.completed)
+    first_times = sum(map(len, completed.values()))
+    complete_before = {
+        enrolment
+        for enrolment, contents in completed.items()
+        if enrolment in scenario.enrolments and _is_complete(courses[enrolment.course_id], contents)
+    }
+    lost: dict[Enrolment, set[str]] = {}
+    for message in scenario.lost:
+        if message.enrolment:
+            lost.setdefault(message.enrolment, set()).update(message.completed)
+    for source, target in scenario.merges:
+        completed[target] = completed[target] | completed[source]
     end_states = {
-        enrolment: _end_state(courses[enrolment.course_id], contents, enrolled=enrolment in scenario.enrolments)
+        enrolment: _end_state(
+            courses[enrolment.course_id],
+            contents,
+            frozenset(lost.get(enrolment, set()) - contents),
+            enrolled=enrolment in scenario.enrolments,
+        )
         for enrolment, contents in completed.items()
     }
     complete = sum(state.certificate for state in end_states.values())
-    first_times = sum(len(state.counted) for state in end_states.values())
     failed = fates[Fate.INVALID] + fates[Fate.NO_LEAF_NODES]
     return Expected(
         end_states,
         counters={
-            "total-events-count": len(scenario.messages),
-            "skipped-events-count": fates[Fate.SKIPPED],
+            # what is said of each merged account is not for this job
+            "total-events-count": len(scenario.messages) + len(scenario.merges),
+            "skipped-events-count": fates[Fate.SKIPPED] + len(scenario.merges),
             "batch-enrolment-update-count": fates[Fate.HANDLED] + fates[Fate.NO_LEAF_NODES],
             "processed-enrolment-count": with_something_new + fates[Fate.NO_LEAF_NODES],
-            "enrolment-complete-count": complete,
-            "cert-issue-events-count": complete,
+            "enrolment-complete-count": len(complete_before),
+            "cert-issue-events-count": len(complete_before),
             "failed-events-count": failed,
             "retired-consumption-events-count": 0,
         },
         audits={"start": first_times, "complete": first_times, "enrol-complete": complete},
         dead_letters=failed,
+        repaired=complete - len(complete_before),
     )
 
 
-def _end_state(course: Course, completed: set[str], *, enrolled: bool) -> EndState:
+def _is_complete(course: Course, completed: Set[str]) -> bool:
+    return bool(completed) and course.required <= completed
+
+
+def _end_state(course: Course, counted: set[str], lost: frozenset[str], *, enrolled: bool) -> EndState:
+    completed = counted | lost
     done = {collection.id: len(collection.required & completed) for collection in course.tree.collections}
-    finished = bool(completed) and course.required <= completed
+    finished = _is_complete(course, completed)
     status = (COMPLETED if finished else IN_PROGRESS if completed else NOT_STARTED) if enrolled else None
     return EndState(
         progress=done[course.id] if completed and enrolled else None,
         status=status,
         certificate=finished and enrolled,
         aggregates={activity: count for activity, count in done.items() if count},
-        counted=frozenset(completed),
+        counted=frozenset(counted),
+        lost=lost,
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,12 +15,20 @@ import requests
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 
 from deploy.local import flink_jobs
-from deploy.local.demo_certificates import GENERATOR, PRE_PROCESSOR, Certification, Registrar, Stray
-from deploy.local.end_state import CertificateReader, Reader
+from deploy.local.demo_certificates import (
+    ASSESSMENT,
+    GENERATOR,
+    MERGE,
+    PRE_PROCESSOR,
+    RECONCILIATION,
+    Certification,
+    Registrar,
+)
+from deploy.local.end_state import CertificateReader, Reader, differences
 from deploy.local.errors import StackError
 from deploy.local.flink_counters import counters
 from deploy.local.kafka_client import Listener, Sender, waiting_records
-from deploy.local.scenario import Course, Platform, Scenario
+from deploy.local.scenario import Course, Platform, Scenario, expected, merge_event, sync_event
 from schemas import redis_keys
 
 RELATION = "relation-cache-updater"
@@ -29,6 +37,9 @@ RELATION_DATABASE = 10
 UNITS_DATABASE = 5
 
 BACKLOG_SECONDS = 120
+STILL_SECONDS = 5
+# so long may records take through two jobs that have nothing else to do
+STEP_SECONDS = 60
 
 
 class OnFlink(NamedTuple):
@@ -42,7 +53,12 @@ class OnFlink(NamedTuple):
 # in the order in which a learner's events pass through them
 JOBS: Mapping[str, OnFlink] = {
     RELATION: OnFlink("content.postpublish.request", f"{RELATION}-group"),
+    ASSESSMENT: OnFlink("telemetry.assess", f"{ASSESSMENT}-group", "telemetry.assess.failed"),
     ACTIVITY: OnFlink("coursebatch.job.request", f"{ACTIVITY}-group", "activity.agg.failed"),
+    MERGE: OnFlink("lms.user.account.merge", "merge-courses-group", "learning.events.failed"),
+    RECONCILIATION: OnFlink(
+        "batch.enrolment.sync.request", f"{RECONCILIATION}-group", "enrolment.reconciliation.failed"
+    ),
     PRE_PROCESSOR: OnFlink("issue.certificate.request", f"{PRE_PROCESSOR}-group", "issue.certificate.failed"),
     GENERATOR: OnFlink("generate.certificate.request", "certificate-generator-group", "generate.certificate.failed"),
 }
@@ -115,25 +131,28 @@ class Stage:
             anything = anything or waiting > 0
             if anything:
                 say(f"{name} handles {waiting} records that were left for it")
-                self._wait_until_counted(name, waiting)
+                self._wait_until_done(name)
             self._before[name] = counters(self.flink, self.job_ids[name], name)
         requested = JOBS[PRE_PROCESSOR].topic
         failed = [job.failed for job in JOBS.values() if job.failed]
         self._listener = Listener(self._brokers, [f"{self._env}.{topic}" for topic in (TELEMETRY, requested, *failed)])
 
-    def _wait_until_counted(self, name: str, records: int) -> None:
-        """Until as many records were counted, and nothing more is counted for a while."""
+    def _wait_until_done(self, name: str) -> None:
+        """Until the group has committed the end of its topic, and nothing more is counted for a while."""
         last: dict[str, int] = {}
         still_since = time.monotonic()
+        job = JOBS[name]
 
         def done() -> bool:
             nonlocal last, still_since
             now = counters(self.flink, self.job_ids[name], name)
             if now != last:
                 last, still_since = now, time.monotonic()
-            return now["total-events-count"] >= records and time.monotonic() - still_since > 5
+            if time.monotonic() - still_since < STILL_SECONDS:
+                return False
+            return not waiting_records(self._brokers, f"{self._env}-{job.group}", f"{self._env}.{job.topic}")
 
-        wait_until(done, BACKLOG_SECONDS, f"{name} did not handle the {records} records that were left for it")
+        wait_until(done, BACKLOG_SECONDS, f"{name} did not handle the records that were left for it")
 
     def counted(self, name: str) -> dict[str, int]:
         """What a job counted since `wait_for_waiting_records`."""
@@ -178,16 +197,68 @@ class Stage:
             there = units.exists(*course.units)
         return bool(leaves == {content.encode() for content in course.leaf_nodes} and there == len(course.units))
 
-    def send(self, scenario: Scenario, strays: Sequence[Stray], say: Callable[[str], None]) -> None:
-        """Send each message and then store what the LMS stores of it, as the LMS does; the strays before that."""
-        for stray in strays:
+    def answer(self, certification: Certification, say: Callable[[str], None]) -> None:
+        """Send all attempts, and the records that stop no job; wait until all that they ask for was looked into."""
+        for stray in certification.strays:
             self._sender.send(f"{self._env}.{JOBS[stray.job].topic}", None, stray.value)
+        topic = f"{self._env}.{JOBS[ASSESSMENT].topic}"
+        now = int(time.time() * 1000)
+        made = {attempt: attempt.event(now + place) for place, attempt in enumerate(certification.attempts)}
+        events = [*made.values(), *(made[attempt] for attempt in certification.again)]
+        for event in events:
+            self._sender.send(topic, None, event)
+        self._sender.finish()
+        requests_and_strays = len(events) + sum(stray.job == PRE_PROCESSOR for stray in certification.strays)
+        say(f"{len(events)} attempts sent, waiting for their scores")
+        wait_until(
+            lambda: self.counted(PRE_PROCESSOR)["total-events-count"] >= requests_and_strays,
+            STEP_SECONDS,
+            "the attempts were not all scored",
+        )
+        say(f"{len(made)} attempts scored, {len(events) - len(made)} of which came twice")
+
+    def send(self, scenario: Scenario, say: Callable[[str], None]) -> None:
+        """Send each message and then store what the LMS stores of it, as the LMS does."""
         topic = f"{self._env}.{JOBS[ACTIVITY].topic}"
         for number, message in enumerate(scenario.messages, start=1):
             self._sender.send(topic, message.key, message.value)
             self._platform.store_consumption([message])
             say(f"{number} of {len(scenario.messages)} events sent")
         self._sender.finish()
+
+    def repair(self, scenario: Scenario, say: Callable[[str], None]) -> None:
+        """Once all is handled: store what gets lost, merge accounts, and have progress counted again."""
+        concerned = {*scenario.synced, *(account for merge in scenario.merges for account in merge)}
+        if not concerned:
+            return
+        before = expected(scenario.without_repairs).end_states
+
+        def all_handled() -> bool:
+            stored = self.reader.read(scenario.courses, concerned)
+            return not any(differences(enrolment, before[enrolment], stored[enrolment]) for enrolment in concerned)
+
+        say("waiting for the progress of those whose record has to be repaired")
+        wait_until(all_handled, STEP_SECONDS, "the events before the repairs were not handled")
+        self._platform.store_consumption(scenario.lost)
+        now = int(time.time() * 1000)
+        for source, target in scenario.merges:
+            merge = merge_event(source.user_id, target.user_id, now)
+            self._sender.send(f"{self._env}.{JOBS[MERGE].topic}", None, merge)
+        self._sender.finish()
+        targets = [target for _, target in scenario.merges]
+        after = expected(scenario).end_states
+
+        def carried_over() -> bool:
+            stored = self.reader.read(scenario.courses, targets)
+            return all(stored[target].counted.keys() == after[target].counted for target in targets)
+
+        say("waiting for the record of the old account in the new one")
+        wait_until(carried_over, STEP_SECONDS, "the accounts were not merged")
+        topic = f"{self._env}.{JOBS[RECONCILIATION].topic}"
+        for enrolment in scenario.synced:
+            self._sender.send(topic, enrolment.user_id.encode(), sync_event(enrolment, now))
+        self._sender.finish()
+        say(f"accounts merged: {len(scenario.merges)}; progress to be counted again: {len(scenario.synced)}")
 
     # --- who reads the outcome
 

@@ -76,10 +76,12 @@ def allow_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_demo_shows_twenty_learners_and_finds_everything_as_it_should_be(demo: Demo, flink_stack: Stack) -> None:
     assert demo.code == 0, demo.output
     assert len(demo.learners) == 20
-    assert sum("10/10" in line and "completed" in line for line in demo.learners.values()) == 13
-    assert sum(line.count("issued") for line in demo.learners.values()) == 18
-    assert re.search(r"total-events-count +1 +total-events-count +\d\d\d", demo.output)
-    assert re.search(r"total-events-count +16 +total-events-count +19", demo.output)
+    assert sum("10/10" in line and "completed" in line for line in demo.learners.values()) == 14
+    assert sum(line.count("issued") for line in demo.learners.values()) == 20
+    assert re.search(r"total-events-count +1 +batch-success-event-count +24", demo.output)
+    assert re.search(r"total-events-count +\d\d\d +total-events-count +2\b", demo.output)
+    assert re.search(r"total-events-count +4 +total-events-count +50", demo.output)
+    assert re.search(r"total-events-count +21", demo.output)
     assert "an empty value" in demo.output
     assert "no leaf nodes in the relation cache" in demo.output
     assert "Mandatory parameter edata.svgTemplate is missing." in demo.output
@@ -98,6 +100,14 @@ def test_the_demo_says_why_a_learner_has_no_certificate(demo: Demo) -> None:
     assert "has it already" in demo.learners[8]
     assert "not begun" in demo.learners[13]
     assert "enrolment inactive" in demo.learners[14]
+    assert "account merged" in demo.learners[19]
+
+
+@pytest.mark.timeout(900)
+def test_what_got_lost_is_counted_again_and_an_old_account_is_merged(demo: Demo) -> None:
+    assert re.search(r"then synced +10/10 +completed", demo.learners[17])
+    assert re.search(r"then merged and synced +10/10 +completed", demo.learners[20])
+    assert demo.learners[20].count("issued") == 2, "with the score of the old account"
 
 
 @pytest.mark.timeout(900)
@@ -105,7 +115,7 @@ def test_the_page_names_every_learner_and_every_certificate(demo: Demo) -> None:
     names = [name.text_content() for name in demo.document.xpath("//table[@class='learners']//th[@scope='row']/b")]
 
     assert names == [learner.name for learner in LEARNERS]
-    assert len(demo.certificates) == 18
+    assert len(demo.certificates) == 20
 
 
 @pytest.mark.timeout(900)

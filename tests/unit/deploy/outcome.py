@@ -11,6 +11,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from deploy.local.demo_certificates import (
+    ASSESSMENT,
     GENERATOR,
     Certification,
     Offer,
@@ -55,7 +56,7 @@ def made_up(learners: int = 20, problems: Sequence[str] = ()) -> Outcome:
     scenario = journeys(Random(1), "run1", round(STARTED.timestamp() * 1000), learners)
     certified = certification(scenario, "run1")
     progress = expected(scenario)
-    wanted = expected_certificates(certified, progress)
+    wanted = expected_certificates(scenario, certified, progress)
     certificates = {
         enrolment: [
             *(StoredCertificate(entry) for entry in certified.held(enrolment)),
@@ -75,6 +76,7 @@ def made_up(learners: int = 20, problems: Sequence[str] = ()) -> Outcome:
     }
     letters = [
         (ACTIVITY, {"failInfo": {"error": "not JSON: <i>"}, "rawEvent": "<script>alert(1)</script>"}),
+        (ASSESSMENT, {"contentId": "do_of_another_course"}),
         (ACTIVITY, {"courseId": "do_run1_without_tree", "contents": []}),
         (
             GENERATOR,

@@ -7,15 +7,20 @@ from random import Random
 import pytest
 
 from deploy.local.demo_certificates import (
+    ASSESSMENT,
     GENERATOR,
     LEARNERS,
+    MERGE,
     PRE_PROCESSOR,
+    RECONCILIATION,
     Certification,
     certification,
     expected_certificates,
     why_not,
 )
 from deploy.local.scenario import EndState, Enrolment, expected, journeys
+from transforms.assessment import assessment_of, last_answers, question_of
+from transforms.assessment_totals import attempt_of, grand_total, in_table_order, totals
 from transforms.certificate_criteria import (
     check_enrolment,
     check_score,
@@ -24,6 +29,7 @@ from transforms.certificate_criteria import (
     valid_criteria,
 )
 from transforms.certificate_templates import svg_templates
+from transforms.decode import parse_object
 from transforms.generate_certificate import recipient_name
 
 SCENARIO = journeys(Random(1), "run1", 1_718_000_000_000)
@@ -55,7 +61,9 @@ def reasons(number: int) -> dict[str, str]:
         (13, "not begun", "not begun", "not begun"),
         (14, "enrolment inactive", "enrolment inactive", "enrolment inactive"),
         (16, "", "", "other organisation"),
-        (19, "", "score 55 %", "other organisation"),
+        (17, "", "no score", "other organisation"),
+        (19, "account merged", "account merged", "account merged"),
+        (20, "", "", "other organisation"),
     ],
 )
 def test_why_a_learner_has_or_has_no_certificate(number: int, completion: str, merit: str, staff: str) -> None:
@@ -63,21 +71,43 @@ def test_why_a_learner_has_or_has_no_certificate(number: int, completion: str, m
 
 
 def test_what_follows_for_the_jobs() -> None:
-    wanted = expected_certificates(CERTIFICATION, expected(SCENARIO))
+    wanted = expected_certificates(SCENARIO, CERTIFICATION, expected(SCENARIO))
 
-    # 13 learners completed the course; two of them are blocked or not active any more
-    assert wanted.number == 18
-    assert wanted.told == {"e-mails": 10, "SMS": 2, "feed entries": 18}
-    assert wanted.dead_letters == {PRE_PROCESSOR: 1, GENERATOR: 1}
+    # 14 learners completed the course; two of them are blocked or not active any more
+    assert wanted.number == 20
+    assert wanted.told == {"e-mails": 11, "SMS": 2, "feed entries": 20}
+    assert wanted.dead_letters == {PRE_PROCESSOR: 1, GENERATOR: 1, ASSESSMENT: 2, RECONCILIATION: 1, MERGE: 1}
+    # each attempt asks for the three certificates too early, nine of them twice
+    attempts, again = 24, 9
+    refused = 3 * (attempts + again)
     assert wanted.counters[PRE_PROCESSOR] == {
-        "total-events-count": 13 + 3,
-        "success-events-count": 18,
-        "skipped-event-count": 39 - 18 + 2,
+        "total-events-count": 14 + attempts + again + 3,
+        "success-events-count": 20,
+        "skipped-event-count": 42 - 20 + refused + 2,
         "failed-events-count": 1,
-        "db-read-count": 39 + 12,
+        "db-read-count": 42 + refused + 13,
         "db-update-count": 0,
     }
-    assert wanted.counters[GENERATOR]["total-events-count"] == 18 + 1
+    assert wanted.counters[GENERATOR]["total-events-count"] == 20 + 1
+    assert wanted.counters[ASSESSMENT]["batch-success-event-count"] == attempts
+    assert wanted.counters[ASSESSMENT]["skipped-event-count"] == again
+    assert wanted.counters[RECONCILIATION]["enrolment-complete-count"] == 2
+    assert wanted.counters[MERGE]["db-update-user-course-batch"] == 1
+
+
+def test_attempts_have_the_scores_that_they_are_meant_to_have() -> None:
+    """By the rules of the job: the best of each assessment."""
+    for enrolment, learner in CERTIFICATION.learners.items():
+        made = [one for one in CERTIFICATION.attempts if one.enrolment == enrolment]
+        read = [assessment_of(parse_object(one.event(1_718_000_000_000))) for one in made]
+        attempts = [
+            attempt_of(one.content_id, one.attempt_id, 1, 1, map(question_of, last_answers(one.answers)))
+            for one in read
+        ]
+        if enrolment not in CERTIFICATION.merged.values():
+            assert totals(in_table_order(attempts)) == CERTIFICATION.scores(learner)
+        found = sorted((one.content_id, grand_total(one.score, one.max_score)) for one in attempts)
+        assert found == CERTIFICATION.attempts_of(enrolment)
 
 
 def user(enrolment: Enrolment) -> dict[str, object]:
@@ -104,7 +134,7 @@ def of_the_rules(certified: Certification, enrolment: Enrolment, state: EndState
 
 
 def test_the_rules_of_the_job_give_the_same_certificates() -> None:
-    wanted = expected_certificates(CERTIFICATION, expected(SCENARIO)).issued
+    wanted = expected_certificates(SCENARIO, CERTIFICATION, expected(SCENARIO)).issued
     for enrolment, offers in wanted.items():
         if STATES[enrolment].certificate:
             assert of_the_rules(CERTIFICATION, enrolment, STATES[enrolment]) == {offer.name for offer in offers}

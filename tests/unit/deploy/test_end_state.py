@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.local.end_state import Stored, StoredCertificate, certificate_differences, differences
+from deploy.local.end_state import Stored, StoredCertificate, certificate_differences, differences, score_differences
 from deploy.local.scenario import EndState, Enrolment
 from tests.unit.deploy.outcome import COMPLETED_ON, made_up
 
@@ -47,6 +47,19 @@ def test_nothing_is_said_about_what_is_right() -> None:
 )
 def test_each_difference_is_named(changed: dict[str, Any], named: str) -> None:
     assert differences(LEARNER, WANTED, replace(RIGHT, **changed)) == [f"learner-1: {named}"]
+
+
+def test_scores_and_attempts_are_looked_at() -> None:
+    enrolment = next(iter(OUTCOME.stored))
+    certified = OUTCOME.certification
+    right = Stored(scores=certified.scores(certified.learners[enrolment]), attempts=certified.attempts_of(enrolment))
+    assert right.attempts
+    assert score_differences(certified, enrolment, right) == []
+    (name, *_) = right.scores
+    (found,) = score_differences(certified, enrolment, replace(right, scores={**right.scores, name: 99.0}))
+    assert f"{name} is 99.0, not" in found
+    (found,) = score_differences(certified, enrolment, replace(right, attempts=[]))
+    assert "the attempts are []" in found
 
 
 # --- certificates

@@ -20,10 +20,14 @@ from deploy.local.scenario import (
     expected,
     journeys,
     load,
+    merge_event,
+    sync_event,
 )
 from transforms.consumption import Consumption, InvalidEvent, consumption_of
 from transforms.consumption import Enrolment as EnrolmentRead
 from transforms.decode import NotAnObject, parse_object
+from transforms.merge_records import merge_of
+from transforms.reconcile_progress import reconciliation_of
 from transforms.relation_cache import ancestors, flatten, leaf_nodes, optional_nodes
 
 COURSE = Course("do_1", (2, 2), optional=1)
@@ -124,8 +128,35 @@ def test_the_journeys_have_something_of_everything() -> None:
     assert {sent.fate for sent in scenario.messages} == set(Fate)
     assert {state.status for state in implied.end_states.values()} == {0, 1, 2}
     assert implied.dead_letters == implied.counters["failed-events-count"] == 10
-    assert implied.counters["total-events-count"] == len(scenario.messages)
-    assert implied.counters["cert-issue-events-count"] == sum(s.certificate for s in implied.end_states.values())
+    assert implied.counters["total-events-count"] == len(scenario.messages) + len(scenario.merges)
+    certified = sum(s.certificate for s in implied.end_states.values())
+    assert implied.counters["cert-issue-events-count"] + implied.repaired == certified
+
+
+def test_what_is_repaired_is_complete_only_then() -> None:
+    scenario = journeys(Random(1), "run1", ETS)
+    (course,) = scenario.courses
+    lost, source, target = scenario.synced[0], *scenario.merges[0]
+    assert scenario.synced == (lost, target)
+    before, after = (expected(each).end_states for each in (scenario.without_repairs, scenario))
+    assert [state[each].status for state in (before, after) for each in (lost, source, target)] == [1, 1, 1, 2, 1, 2]
+    assert before[source] == after[source], "nothing of the old account changes"
+    assert after[target].counted == set(course.leaf_nodes)
+    assert after[lost].counted == before[lost].counted
+    assert after[lost].counted | after[lost].lost == set(course.leaf_nodes)
+    assert expected(scenario).repaired == 2
+
+
+def test_fewer_learners_have_less_to_repair() -> None:
+    scenario = journeys(Random(1), "run1", ETS, learners=16)
+    assert scenario == scenario.without_repairs
+    scenario = journeys(Random(1), "run1", ETS, learners=19)
+    assert (len(scenario.synced), scenario.merges) == (1, ())
+
+
+def test_the_events_of_repairs_are_ones_that_the_jobs_read() -> None:
+    assert reconciliation_of(parse_object(sync_event(LEARNER, ETS))) == EnrolmentRead(*LEARNER)
+    assert merge_of(parse_object(merge_event("old", "new", ETS))) == ("old", "new")
 
 
 def test_a_learners_messages_keep_their_order_whatever_is_between_them() -> None:
