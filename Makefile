@@ -1,9 +1,9 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults bench demo docs helm lock clean
+.PHONY: help setup lint test faults bench day demo docs helm lock clean
 
 BIN := .venv/bin
-# what the targets bench and demo pass on: make bench ARGUMENTS="--events 20000"
+# what the targets bench, day and demo pass on: make bench ARGUMENTS="--events 20000"
 ARGUMENTS ?=
 
 help: ## Show this
@@ -25,6 +25,9 @@ faults: setup ## Every fault, in full: servers stopped and killed while jobs run
 
 bench: setup ## Speed and memory of a job on the local stack
 	$(BIN)/python -m tests.bench $(ARGUMENTS)
+
+day: setup ## A day of 100,000 mixed events on real servers, cut into batches twice: the same to the byte
+	$(BIN)/python -m tests.day $(ARGUMENTS)
 
 demo: setup ## A learner's journey on the local stack
 	$(BIN)/sunbird-pipelines demo $(ARGUMENTS)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
-
 from tests.day.compare import differing
 from tests.day.events import Day
 from tests.day.run import Emitted, live
@@ -35,12 +33,3 @@ def test_workers_that_die_at_the_end_of_a_batch_leave_the_same() -> None:
     state, _ = passed(2_000, "day-c", 3, 1, 300)
     again, _ = passed(2_000, "day-d", 3, 2, 40, again=True)
     assert differing(state, again) == []
-
-
-@pytest.mark.slow_faults
-@pytest.mark.timeout(1_800)
-def test_a_hundred_thousand_events() -> None:
-    state, emitted = passed(100_000, "full-a", 1, 1, 500)
-    again, emitted_again = passed(100_000, "full-b", 1, 2, 90)
-    assert differing(state, again) == []
-    assert emitted == emitted_again
