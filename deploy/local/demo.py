@@ -333,7 +333,8 @@ class EndState:
         while True:
             outcome = self._look(steps)
             say(
-                f"{outcome.counted[ACTIVITY]['total-events-count']} of {len(self._scenario.messages)} events handled, "
+                f"{outcome.counted[ACTIVITY]['total-events-count']} of {self._progress.counters['total-events-count']} "
+                "events handled, "
                 f"{outcome.completed} learners completed the course, "
                 f"{outcome.issued} of {self._wanted.number} certificates issued"
             )

@@ -492,9 +492,9 @@ def _second_half(course: Course, random: Random) -> Reports:
 # by the learners' numbers
 SYNCED, OLD_ACCOUNT, NEW_ACCOUNT = 17, 19, 20
 _REPAIRED = {
-    SYNCED: ("half of it lost, then synced", _second_half),
+    SYNCED: ("half lost, then synced", _second_half),
     OLD_ACCOUNT: ("half, in an old account", _first_half),
-    NEW_ACCOUNT: ("the rest, then merged and synced", _second_half),
+    NEW_ACCOUNT: ("rest, merged, synced", _second_half),
 }
 
 _WAYS = (
