@@ -20,13 +20,18 @@ from schemas.mongo import OWNERS
 from tests.pipelines.certificate_site import Death, Died
 from tests.pipelines.ml_site import MlSite
 from transforms.decode import id_at
-from transforms.ml_documents import PERSONAL_FIELDS, removed_user
+from transforms.ml_documents import removed_user
 from transforms.remove_ml_users import RemoveMlUsers
 from transforms.stores import Refused, StoreUnavailable
 
 USER, OTHER = "learner-1", "learner-2"
 COLLECTIONS = [name for name in OWNERS if name not in ("programs", "userExtension")]
 DELETED = "Deleted User"
+# spec §3, part A
+PERSONAL = (
+    *("lastName", "dob", "email", "maskedEmail", "recoveryEmail", "prevUsedEmail", "encEmail"),
+    *("phone", "maskedPhone", "recoveryPhone", "prevUsedPhone", "encPhone"),
+)
 # what the job must leave nothing of
 SECRET = "told-by-learner-1"
 STAYS = {"userName": "learner1", "profileUserTypes": [{"type": "teacher"}], "userLocations": [{"code": "29"}]}
@@ -54,7 +59,7 @@ def event(user_id: Any = USER, action: str = "delete-user") -> dict[str, Any]:
 
 
 def profile(of: str = SECRET) -> dict[str, Any]:
-    personal = {field: f"{of}-{field}" for field in ("firstName", *PERSONAL_FIELDS)}
+    personal = {field: f"{of}-{field}" for field in ("firstName", *PERSONAL)}
     return {"id": "stays", **personal, **STAYS, "rootOrg": {"email": "office@example.org"}}
 
 
@@ -420,11 +425,11 @@ def reference(collection: str, body: dict[str, Any]) -> dict[str, Any]:
         body["creator"] = DELETED
         clean(body, "license", {"author": DELETED, "creator": DELETED}, ())
         return body
-    clean(body, "userProfile", {"firstName": DELETED}, PERSONAL_FIELDS)
+    clean(body, "userProfile", {"firstName": DELETED}, PERSONAL)
     if collection == "observationSubmissions" and isinstance(body.get("observationInformation", {}), dict):
         body.setdefault("observationInformation", {})
         inner = body["observationInformation"]
-        clean(inner, "userProfile", {"firstName": DELETED}, PERSONAL_FIELDS)
+        clean(inner, "userProfile", {"firstName": DELETED}, PERSONAL)
     return body
 
 
