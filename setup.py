@@ -33,6 +33,7 @@ setup(
         "Jinja2==3.1.6",
         "jsonschema==4.26.0",
         "lxml==6.1.3",
+        # speaks Bolt 3 and later: Neo4j 3.5
         "neo4j==6.4.1",
         "obstore==0.12.1",
         "orjson==3.13.0",
