@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults bench day demo docs helm lock clean
+.PHONY: help setup lint test faults bench day demo docs helm lock audit sbom licenses clean
 
 BIN := .venv/bin
 # what the targets bench, day and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -40,6 +40,15 @@ helm: setup ## The chart by Helm 3 and kubeconform too, which Go builds; minutes
 
 lock: setup ## The packages of the images' Python, anew from setup.py; ARGUMENTS=--upgrade takes newer ones
 	deploy/docker/lock.sh $(ARGUMENTS)
+
+audit: setup ## Known vulnerabilities of the locked packages; fails where the index does not say
+	deploy/docker/supply_chain.sh audit
+
+sbom: setup ## What the images are made of, as CycloneDX: build/sbom-python.json, build/sbom-java.json
+	deploy/docker/supply_chain.sh sbom
+
+licenses: setup ## The list of the packages' licenses, anew: deploy/docker/licenses.md
+	deploy/docker/supply_chain.sh licenses
 
 clean: ## End the local stack, and delete its data and what builds and tests left; .venv stays
 	@if [ -d .stack ]; then for state in .stack/stack.json .stack/*/stack.json; do if [ -f "$$state" ]; then \

@@ -17,7 +17,10 @@ setup(
     packages=find_packages(include=["pipelines*", "transforms*", "io_connectors*", "schemas*", "deploy*"]),
     package_data={
         "schemas": ["contexts/*.json", "cql/*.cql", "events/*.json", "indexes/*.json"],
-        "deploy": ["java/*.xml", "java/stack/*", "java/src/**/*", "local/*.html", "local/templates/**/*.svg"],
+        "deploy": [
+            *("helm/**/jobs.json", "java/*.xml", "java/stack/*", "java/src/**/*"),
+            *("local/*.html", "local/templates/**/*.svg", "monitoring/*"),
+        ],
         "transforms": ["py.typed"],
         "io_connectors": ["py.typed"],
     },

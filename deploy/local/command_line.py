@@ -22,7 +22,11 @@ app = typer.Typer(
 Directory = Annotated[Path, typer.Option("--dir", help="Where data and logs are kept.")]
 ServiceNames = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[SERVICE]...", help=f"{', '.join(SERVICES)}; all without names.", show_default=False),
+    typer.Argument(
+        metavar="[SERVICE]...",
+        help=f"{', '.join(SERVICES)}; all without names (up: all but monitoring).",
+        show_default=False,
+    ),
 ]
 
 

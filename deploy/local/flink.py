@@ -1,5 +1,6 @@
 """A Flink session cluster of one JobManager and one TaskManager, and the pool of Python workers beside it."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import yaml
 
 from deploy.local.errors import StackError
 from deploy.local.jar import job_server_jar
-from deploy.local.maven import cache_directory, exclusive, java
+from deploy.local.maven import JAVA_DIRECTORY, cache_directory, exclusive, java
 from deploy.local.processes import LOOPBACK, accepts_connections
 from deploy.local.progress import Progress
 from deploy.local.service import Service, Surroundings
@@ -55,6 +56,11 @@ OPENS = (
     "java.base/java.util.concurrent.locks",
     "java.base/sun.nio.ch",
 )
+HTTP_SERVER_EXPORT = ("--add-exports", "jdk.httpserver/sun.net.httpserver=ALL-UNNAMED")
+LOOPBACK_HTTP_SERVERS = (
+    *HTTP_SERVER_EXPORT,
+    "-Dcom.sun.net.httpserver.HttpServerProvider=LoopbackHttpServers",
+)
 LOG4J = """\
 rootLogger.level = INFO
 rootLogger.appenderRef.console.ref = Console
@@ -75,7 +81,7 @@ def flink_class_path(progress: Progress) -> str:
     They are kept apart from the environment of this process: the package only carries jars.
     Raises StackError when it cannot be had.
     """
-    kept = cache_directory() / f"flink-{VERSION}"
+    kept = cache_directory() / f"flink-{VERSION}-metrics"
     with exclusive("flink"):
         if not kept.exists():
             progress("flink", "getting Flink's jars with pip (230 MB)")
@@ -99,22 +105,56 @@ def flink_class_path(progress: Progress) -> str:
                 wanted = Path(unpacked) / "wanted"
                 wanted.mkdir()
                 libraries = Path(unpacked) / "pyflink" / "lib"
+                reporters = Path(unpacked) / "pyflink" / "plugins" / "metrics-prometheus"
                 # tables, SQL and their connectors are of no use to a Beam pipeline
-                for jar in [*libraries.glob("flink-dist-*.jar"), *libraries.glob("log4j-*.jar")]:
+                for jar in [
+                    *libraries.glob("flink-dist-*.jar"),
+                    *libraries.glob("log4j-*.jar"),
+                    *reporters.glob("*.jar"),
+                ]:
                     shutil.move(jar, wanted)
                 wanted.rename(kept)
     return os.pathsep.join(sorted(str(jar) for jar in kept.glob("*.jar")))
+
+
+def loopback_http_servers() -> Path:
+    """The folder with the class that keeps the reporter's HTTP server on loopback; compiled when it is not there.
+
+    Raises StackError when the JDK has no compiler.
+    """
+    source = JAVA_DIRECTORY / "stack" / "LoopbackHttpServers.java"
+    kept = cache_directory() / f"loopback-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
+    with exclusive("loopback"):
+        if not kept.exists():
+            compiler = Path(java()).resolve().with_name("javac")
+            with tempfile.TemporaryDirectory(dir=cache_directory()) as compiled:
+                command = [str(compiler), *HTTP_SERVER_EXPORT, "-d", compiled, str(source)]
+                try:
+                    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+                except (OSError, subprocess.SubprocessError) as error:
+                    raise StackError(
+                        f"{source.name} cannot be compiled; a JDK is needed, not only Java: {error}"
+                    ) from error
+                shutil.copytree(compiled, kept)
+    return kept
 
 
 class Flink(Service):
     """The cluster that the jobs are submitted to and the workers that run their Python."""
 
     name = "flink"
-    ports: ClassVar = {"flink": 8081, "flink-jobmanager": 6123, "flink-worker-pool": 50000}
+    ports: ClassVar = {
+        "flink": 8081,
+        "flink-jobmanager": 6123,
+        "flink-worker-pool": 50000,
+        "flink-metrics-jobmanager": 9249,
+        "flink-metrics-taskmanager": 9250,
+    }
     processes = ("jobmanager", "taskmanager", "worker-pool")
 
     def prepare(self, around: Surroundings) -> None:
         flink_class_path(around.progress)
+        loopback_http_servers()
         job_server_jar(around.progress)  # no job gets onto the cluster without it
 
     def start(self, process: str, around: Surroundings) -> None:
@@ -168,7 +208,7 @@ class Flink(Service):
         log = around.processes.log(process)
         (configuration / "config.yaml").write_text(yaml.safe_dump(_configuration(process, directory, log, around)))
         (configuration / "log4j.properties").write_text(LOG4J)
-        jars = [flink_class_path(around.progress)]
+        jars = [flink_class_path(around.progress), str(loopback_http_servers())]
         if process == "taskmanager":
             # the classes of the jobs are there already, see classloader.resolve-order
             jars.append(str(job_server_jar(around.progress)))
@@ -180,6 +220,7 @@ class Flink(Service):
             "-XX:TieredStopAtLevel=1",
             "-XX:+UseSerialGC",
             *(f"--add-exports={package}=ALL-UNNAMED" for package in EXPORTS),
+            *LOOPBACK_HTTP_SERVERS,
             *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS),
             f"-Dlog4j.configurationFile={(configuration / 'log4j.properties').as_uri()}",
             f"-Dlog.file={log}",
@@ -260,6 +301,9 @@ def _configuration(process: str, directory: Path, log: Path, around: Surrounding
         # a dead TaskManager refuses connections: notice that at once, but give a slow one its time
         "heartbeat.interval": 2000,
         "heartbeat.timeout": 60000,
+        "metrics.reporters": "prometheus",
+        "metrics.reporter.prometheus.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
+        "metrics.reporter.prometheus.port": around.ports[f"flink-metrics-{process}"],
         # whoever waits for a counter waits for this
         "metrics.fetcher.update-interval": 1000,
     }

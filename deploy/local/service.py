@@ -34,6 +34,8 @@ class Service(ABC):
     ports: ClassVar[Mapping[str, int]]
     processes: ClassVar[tuple[str, ...]]
     patience_seconds: ClassVar[float] = 90
+    only_when_named: ClassVar[bool] = False
+    """Whether `up` without names leaves it out."""
 
     def prepare(self, around: Surroundings) -> None:  # noqa: B027 (most services have nothing to download)
         """Get what the service is made of, when it is not there yet. Raises StackError when it cannot be had."""

@@ -18,6 +18,7 @@ from deploy.local.errors import StackError, UsageError
 from deploy.local.flink import Flink
 from deploy.local.kafka import Kafka
 from deploy.local.mongo import Mongo
+from deploy.local.monitoring import Monitoring
 from deploy.local.neo4j import Neo4j
 from deploy.local.object_storage import ObjectStorage
 from deploy.local.processes import Processes, accepts_connections, free_port, port_is_free
@@ -31,6 +32,7 @@ SERVICES: dict[str, Service] = {
     service.name: service
     for service in (
         *(Kafka(), Cassandra(), Redis(), Elasticsearch(), Flink(), Mongo(), Neo4j(), ObjectStorage(), Smtp(), Stubs()),
+        Monitoring(),
     )
 }
 DEFAULT_PORTS = {name: port for service in SERVICES.values() for name, port in service.ports.items()}
@@ -76,13 +78,13 @@ class Stack:
         self._processes = Processes(self.directory)
 
     def up(self, services: Iterable[str] = ()) -> None:
-        """Start the services named (all without names) that do not run, side by side, and wait until they are healthy.
+        """Start the services named that do not run, side by side, and wait until they are healthy.
 
-        Topics and tables of the environment are made when they are missing. Raises UsageError for an unknown service
-        and a taken port, StackError when a service does not come up; what came up stays up. An interrupt ends what is
-        still starting.
+        Without names these are all but monitoring. Topics and tables of the environment are made when they are missing.
+        Raises UsageError for an unknown service and a taken port, StackError when a service does not come up; what came
+        up stays up. An interrupt ends what is still starting.
         """
-        chosen = self._services(services)
+        chosen = self._services(services or (s.name for s in SERVICES.values() if not s.only_when_named))
         self.directory.mkdir(parents=True, exist_ok=True)
         with self._exclusive():
             self._settle(chosen)

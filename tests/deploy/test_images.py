@@ -85,6 +85,16 @@ def test_every_locked_package_has_a_hash(lock: str) -> None:
         assert "--hash=sha256:" in requirement, requirement.splitlines()[0]
 
 
+def test_the_list_of_licenses_has_every_package_and_none_that_binds_its_users() -> None:
+    rows = [row.split("|")[1:4] for row in (DOCKER / "licenses.md").read_text().splitlines() if row.startswith("| ")]
+    licenses = {re.sub(r"[-_.]+", "-", name.strip()).lower(): license.strip() for name, _, license in rows[1:]}
+    locked = set(re.findall(r"^([\w.-]+)==", (DOCKER / "requirements.lock").read_text(), re.MULTILINE))
+    # what only another operating system installs is not in the list
+    assert locked - licenses.keys() <= {"colorama", "pywin32"}, "run `make licenses`"
+    binding = {name: text for name, text in licenses.items() if re.search(r"(?<!L)GPL|Affero|UNKNOWN", text)}
+    assert binding == {}
+
+
 def test_setup_and_the_images_take_the_same_uv() -> None:
     assert re.search(r'"(uv==[\d.]+)"', setup_py())[1] == (DOCKER / "steps/uv.txt").read_text().split()[0]
 
