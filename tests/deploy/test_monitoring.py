@@ -113,7 +113,8 @@ def test_the_reporter_listens_on_loopback_alone(flinks_port: int) -> None:
 
 @pytest.mark.parametrize("job", COUNTERS)
 def test_every_counter_is_there_under_its_documented_name(query: Ask, job: str) -> None:
-    found = {series["metric"]["__name__"]: series for series in query('{__name__=~"flink_taskmanager_job_task_operator_[a-z0-9]+_.+"}')}
+    everything = query('{__name__=~"flink_taskmanager_job_task_operator_[a-z0-9]+_.+"}')
+    found = {series["metric"]["__name__"]: series for series in everything}
     for counter in COUNTERS[job]:
         assert found[metric_name(job, counter)]["value"][1] == "7"
         assert found[metric_name(job, counter)]["metric"]["job_name"] == re.sub(r"\W", "_", job)
