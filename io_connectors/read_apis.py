@@ -58,7 +58,9 @@ class UserReads:
     def __init__(self, recipe: UserReadApi) -> None:
         prefix = _prefix(recipe.base_path, recipe.read_path)
         query = f"?fields={quote(recipe.fields, safe=',')}" if recipe.fields else ""
-        self._reads = _Reads("user service", recipe.http.open(), prefix, query, recipe.retry_pauses)
+        self._reads = _Reads(
+            "user service (service.userorg.basePath)", recipe.http.open(), prefix, query, recipe.retry_pauses
+        )
         self._errors = frozenset(code.upper() for code in recipe.errors)
 
     def read(self, user_id: str) -> dict[str, Any]:
@@ -99,7 +101,9 @@ class FrameworkReads:
     def __init__(self, recipe: FrameworkReadApi) -> None:
         self.clock: Callable[[], float] = time.monotonic
         prefix = _prefix(recipe.base_path, recipe.read_path)
-        self._reads = _Reads("framework service", recipe.http.open(), prefix, "", recipe.retry_pauses)
+        self._reads = _Reads(
+            "taxonomy service (service.taxonomy.basePath)", recipe.http.open(), prefix, "", recipe.retry_pauses
+        )
         self._remembered: TTLCache[str, tuple[str, ...]] = TTLCache(
             FRAMEWORKS_REMEMBERED, REMEMBERED_SECONDS, timer=lambda: self.clock()
         )
