@@ -303,7 +303,8 @@ def _configuration(process: str, directory: Path, log: Path, around: Surrounding
         "heartbeat.timeout": 60000,
         "metrics.reporters": "prometheus",
         "metrics.reporter.prometheus.factory.class": "org.apache.flink.metrics.prometheus.PrometheusReporterFactory",
-        "metrics.reporter.prometheus.port": around.ports[f"flink-metrics-{process}"],
+        # as text: the reporter does not see a number, and takes its own port
+        "metrics.reporter.prometheus.port": str(around.ports[f"flink-metrics-{process}"]),
         # whoever waits for a counter waits for this
         "metrics.fetcher.update-interval": 1000,
     }
