@@ -128,6 +128,9 @@ class MongoCollections:
             try:
                 result = self._database[collection].update_one(where, change, upsert=True)
             except DuplicateKeyError:
+                if self._database[collection].find_one(where) is None:
+                    # of an index on other fields, which a later try meets again
+                    raise
                 # another one was faster
                 return False
             return result.upserted_id is not None

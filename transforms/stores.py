@@ -153,7 +153,8 @@ class Collections(Protocol):
     def insert_if_missing(self, collection: str, where: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
         """Make a document of ``where`` (fields and their values) and ``document``, unless one has these values.
 
-        Whether it was made; after an answer that was lost, False may also mean that it was.
+        Whether it was made; after an answer that was lost, False may also mean that it was. Raises Refused when
+        another document has a value of ``document`` that only one may have.
         """
         ...
 

@@ -17,6 +17,7 @@ from bson import Int64, ObjectId
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
+    DuplicateKeyError,
     ExecutionTimeout,
     NetworkTimeout,
     NotPrimaryError,
@@ -370,6 +371,33 @@ def test_what_becomes_of_a_server_s_error(
     assert "quoted" not in str(raised.value)
     details = getattr(error, "details", None) or {}
     assert details.get("codeName", "") in str(raised.value)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_document_that_an_index_keeps_out_is_refused_unless_it_is_there(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, is_there: bool
+):
+    client = opened(Mongo("127.0.0.1", 1, "d", retry_pauses=(0.0, 0.0)))
+    where = {"userId": "user-1"}
+
+    class Indexed:
+        def __getitem__(self, _: str) -> Any:
+            return self
+
+        def update_one(self, *_: Any, **__: Any) -> Any:
+            raise DuplicateKeyError("quoted", 11000)
+
+        def find_one(self, asked: Any) -> Any:
+            assert asked == where
+            return where if is_there else None
+
+    monkeypatch.setattr(client, "_database", Indexed())
+    if is_there:
+        assert client.insert_if_missing("c", where, {"externalId": ""}) is False
+    else:
+        with pytest.raises(Refused, match="11000") as raised:
+            client.insert_if_missing("c", where, {"externalId": ""})
+        assert "quoted" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
