@@ -61,11 +61,7 @@ def deletion_of(event: Mapping[str, Any]) -> Deletion:
     if user_id is None or organisation_id is None:
         raise InvalidDeletion("no edata.userId, or no edata.organisationId")
     given = value_at(event, "edata.managed_users")
-    texts = (
-        item if isinstance(item, str) else orjson.dumps(item).decode()
-        for item in (given if isinstance(given, list) else [])
-        if item is not None
-    )
+    texts = (_id_text(item) for item in (given if isinstance(given, list) else []) if item is not None)
     managed = dict.fromkeys(text for text in texts if text.strip() and text != user_id)
     return Deletion(user_id, organisation_id, tuple(managed), id_at(event, "mid") or "-")
 
@@ -122,6 +118,14 @@ def deletion_audit(deletion: Deletion, outcomes: Mapping[str, bool], now: int, n
             "tags": [],
         }
     )
+
+
+def _id_text(item: Any) -> str:
+    """An entry as text; blank when it is nested more deeply than can be written, so that it is no id."""
+    try:
+        return item if isinstance(item, str) else orjson.dumps(item).decode()
+    except TypeError:
+        return ""
 
 
 def _is_filled(value: Any) -> bool:

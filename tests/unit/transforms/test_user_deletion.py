@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from transforms.user_deletion import Deletion, InvalidDeletion, deletion_of, is_user_of, left_at, lookups_of
@@ -20,6 +21,7 @@ def event(**edata: Any) -> dict[str, Any]:
         ([], ()),
         ("learner-2", ()),
         ({"a": 1}, ()),
+        ([orjson.loads("[" * 600 + "]" * 600), "learner-2"], ("learner-2",)),  # can be read, and not written
         (["learner-2", None, "", " ", "learner-2", 7, 1.5, True, "learner-1"], ("learner-2", "7", "1.5", "true")),
     ],
 )
