@@ -22,9 +22,12 @@ _HEADERS = HeaderRegistry()
 _HEADERS.map_to_type("content-type", UnstructuredHeader)  # type: ignore[arg-type]
 _POLICY = SMTP.clone(header_factory=_HEADERS)
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
+# and what else Python takes for the end of a line, which no header may have
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NOT_IN_AN_ADDRESS = re.compile(r"[\s<>\x00-\x1f\x7f]|[^\x00-\x7f]")
 _BASE64_LINE = 57
+# RFC 5321 §4.5.3.1.3; the parser of addresses takes hours for one as long as an event may be
+_LONGEST_ADDRESS = 254
 
 
 def composed(
@@ -62,6 +65,8 @@ def composed(
 def checked_address(recipient: str) -> str:
     """An address as ``name@domain`` in ASCII, without white space around. Raises ServiceRefused for what is none."""
     address = recipient.strip()
+    if len(address) > _LONGEST_ADDRESS:
+        raise ServiceRefused("an address that is none")
     try:
         parsed = Address(addr_spec=address)
     except (ValueError, LookupError, AttributeError, MessageError):
