@@ -19,6 +19,10 @@ ANSWER_LIMIT = 16 * 1024 * 1024
 """Bytes: far above what a service answers, and far below what hurts a worker."""
 
 
+_LONGEST_PART = 2_000
+"""Characters. Servers refuse longer addresses by a 414, a 431 or by hanging up, which all look like "later"."""
+
+
 class _Unreadable(StoreUnavailable):
     """A 200 that says nothing."""
 
@@ -169,11 +173,14 @@ def _is_object(text: str) -> bool:
 
 
 def path_part(identifier: str) -> str:
-    """An id as one part of a path. Raises ServiceRefused for what names no part of its own, such as ``..``."""
+    """An id as one part of a path.
+
+    Raises ServiceRefused for what names no part of its own, such as ``..``, and for what is longer than servers take.
+    """
     try:
         part = quote(identifier, safe="")
     except UnicodeEncodeError:
         part = ""
-    if not part.strip("."):
+    if not part.strip(".") or len(part) > _LONGEST_PART:
         raise ServiceRefused("an id that can not be part of an address")
     return part

@@ -360,7 +360,7 @@ def test_no_address_is_configured(sunbird, name):
     assert sunbird.tries() == 0
 
 
-@pytest.mark.parametrize("identifier", ["", ".", "..", "\ud800"])
+@pytest.mark.parametrize("identifier", ["", ".", "..", "\ud800", "x" * 9_000, "é" * 400])
 def test_an_id_that_is_no_part_of_an_address_is_not_asked_for(sunbird, identifier):
     clients = sunbird.clients()
     assert clients.contents.metadata(identifier) is None
