@@ -255,8 +255,9 @@ def test_case_05_an_answer_with_gaps(site: Site) -> None:
 def test_case_06_a_blocked_user(site: Site) -> None:
     """§9 case 6, §8.7"""
     site.users[USER] = "blocked"
+    site.put(state="Tara", framework_id="f")
     site.run(event(state="Deleted"))
-    assert site.hash() == {}
+    assert site.hash() == {"state": "Tara", "framework_id": "f"}
     assert site.expected(1, skipped=1, misses=1)
     site.run(event(cdata=(signup("sso"),)))
     assert site.hash() == {"usersignintype": "Validated"}
@@ -284,6 +285,7 @@ def test_case_08_what_is_not_for_the_job(site: Site) -> None:
     others = [event(kind="content"), event(state="Blocked"), b'{"object":{"id":"learner-1","type":"User"}}', b'{"eid":']
     site.run(*others)
     assert site.expected(4, skipped=4)
+    assert site.web.calls == []
     site.run(*others, b"", None, b"[1,2]", event(""), event(None), event(state=None), event(cdata="x"))
     assert site.expected(11, skipped=10, success=1, reads=1)
     for other in others[:3]:
