@@ -170,7 +170,11 @@ def _json(body: Mapping[str, Any]) -> bytes:
 
 
 def _reply(result: HttpResult) -> Reply:
-    found = (_parsed(result) or {}).get("result")
+    answer = _parsed(result)
+    if answer is None and result.status == 200:
+        # something between has answered: nothing was found, or done
+        raise ServiceRefused("status: 200 without a JSON object")
+    found = (answer or {}).get("result")
     return Reply(result.status, found if isinstance(found, dict) else {}, result.text)
 
 
