@@ -6,9 +6,10 @@ bring the driver that speaks with it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ T = TypeVar("T")
 class Neo4j:
     """The recipe of a graph; ``address`` as ``bolt://host:port``, times in seconds, ``pool`` connections at most.
 
+    A statement waits ``call_timeout`` for its answer.
+
     Nodes have the label ``label``, and their id is their property ``IL_UNIQUE_ID``. No encryption but with an address
     that asks for it (``bolt+s://``). ValueError for what can be no label.
     """
@@ -39,6 +42,7 @@ class Neo4j:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     connect_timeout: float = 10.0
+    call_timeout: float = 60.0
     pool: int = 10
     retry_pauses: tuple[float, ...] = PAUSES
 
@@ -97,12 +101,31 @@ class Neo4jGraph:
                 )
             return self._opened
 
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[Driver]:
+        """The driver. It waits without end for a server that falls silent, unless its connections are closed."""
+        driver = self._driver()
+        limit = threading.Timer(self._recipe.call_timeout, self._give_up, [driver])
+        limit.daemon = True
+        limit.start()
+        try:
+            yield driver
+        finally:
+            limit.cancel()
+
+    def _give_up(self, driver: Driver) -> None:
+        """End the connections of a driver; all that wait for them fail, and are tried again with a new one."""
+        with self._lock:
+            if self._opened is driver:
+                self._opened = None
+        driver.close()
+
     def _run(self, access: str, query: str, parameters: dict[str, Any], take: Callable[[list[dict[str, Any]]], T]) -> T:
         address = f"Neo4j at {self._recipe.address.rpartition('@')[2]}"
 
         def once() -> T:
             try:
-                with self._driver().session(default_access_mode=access) as session:
+                with self._limited() as driver, driver.session(default_access_mode=access) as session:
                     return take(session.run(query, parameters).data())
             except AuthError:
                 raise StoreUnavailable(f"{address}: user or password is refused") from None

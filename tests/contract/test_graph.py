@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socketserver
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -122,6 +123,44 @@ def test_a_graph_comes_back_while_it_is_waited_for(neo4j: Neo4j, node: str) -> N
     finally:
         graph.close()
         proxy.end()
+
+
+def test_a_graph_that_falls_silent_is_not_waited_for_without_end() -> None:
+    """A server that greets, and answers no statement."""
+    logging.getLogger("neo4j").setLevel(logging.CRITICAL)
+    greeting = b"\xb1\x70\xa2\x86server\x8bNeo4j/4.4.0\x8dconnection_id\x86bolt-1"
+    statements = []
+
+    class Silent(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1024)
+            self.request.sendall(b"\x00\x00\x04\x04")
+            self.request.recv(4096)
+            self.request.sendall(len(greeting).to_bytes(2, "big") + greeting + b"\x00\x00")
+            while received := self.request.recv(4096):
+                statements.append(b"MATCH" in received)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Silent) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        address = f"bolt://127.0.0.1:{server.server_address[1]}"
+        graph = Neo4j(address, call_timeout=0.3, retry_pauses=(0.0,)).open()
+        ended = []
+
+        def ask() -> None:
+            try:
+                graph.get_node("do_1")
+            except StoreUnavailable as error:
+                ended.append(str(error))
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(10)
+        server.shutdown()
+    assert len(ended) == 1
+    assert ended[0].startswith(f"Neo4j at {address} stays away")
+    assert statements.count(True) == 2
+    graph.close()
 
 
 def test_a_label_is_checked() -> None:
