@@ -133,15 +133,23 @@ def run_jar(flink: str, jar: Path, savepoint: str | None = None, timeout_seconds
 
 @contextlib.contextmanager
 def submitted(
-    flink: str, name: str, options: Sequence[str], log: Path, timeout_seconds: float = 300
+    flink: str,
+    name: str,
+    options: Sequence[str],
+    log: Path,
+    timeout_seconds: float = 300,
+    group: Path | None = None,
 ) -> Iterator[Callable[[], str]]:
     """Begin `sunbird-pipelines run NAME OPTIONS`; the function given waits until all its tasks run, and gives its id.
+
+    With the file of a ``group`` of that name it is `sunbird-pipelines run-group GROUP OPTIONS`.
 
     What the command says goes to ``log``. The job lives on when the command is ended, which happens on the way out;
     so several may be begun before the first is waited for. The function raises StackError with the end of the log.
     """
     known = {job.id for job in jobs(flink, name)}
-    command = [sys.executable, "-m", "pipelines.command_line", "run", name, *options]
+    what = ["run-group", str(group)] if group else ["run", name]
+    command = [sys.executable, "-m", "pipelines.command_line", *what, *options]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
