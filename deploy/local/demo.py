@@ -1,9 +1,9 @@
 """`sunbird-pipelines demo`: the learner's journey on the local stack.
 
 A course is published, learners enrol, answer quizzes and learn, and seven jobs, on Flink, keep scores and progress,
-merge accounts, count again what got lost, decide who has earned a certificate, and issue it. Everything is real: the
-servers, the jobs, the topics. The end is checked against what the scenario implies, and shown on the terminal and on a
-page.
+merge accounts, count again what got lost, decide who has earned a certificate, and issue it. Then three more, as one
+job, tell a learner by mail, delete an account, and give the batch to another owner. Everything is real: the servers,
+the jobs, the topics. The end is checked against what the scenario implies, and shown on the terminal and on a page.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from deploy.local.demo_certificates import (
     expected_certificates,
 )
 from deploy.local.demo_outcome import Outcome
+from deploy.local.demo_people import GROUP, PEOPLE_JOBS, Happened, People, problems
 from deploy.local.end_state import certificate_differences, differences, score_differences
 from deploy.local.errors import StackError
 from deploy.local.errors import UsageError as StackUsageError
@@ -50,7 +51,7 @@ from deploy.local.scenario import Course, Expected, Scenario, expected, journeys
 from deploy.local.stack import DEFAULT_SLOTS, Stack
 from deploy.local.stage import ACTIVITY, JOBS, RELATION, Heard, Stage, wait_until
 
-SERVICES = ("kafka", "cassandra", "redis", "flink", "object-storage", "stubs")
+SERVICES = ("kafka", "cassandra", "redis", "elasticsearch", "flink", "object-storage", "smtp", "stubs")
 # certificates of this project's own, with their pictures, instead of records of Sunbird RC
 SETTINGS = {GENERATOR: ("--set", "enable.rc.certificate=false")}
 
@@ -93,7 +94,7 @@ def demo(
 ) -> int:
     """A learner's journey on the local stack, from a published course to the certificate.
 
-    Starts what is needed, submits seven jobs to Flink, publishes a course, lets learners learn, and checks the end
+    Starts what is needed, submits the jobs to Flink, publishes a course, lets learners learn, and checks the end
     state. Writes a page with the learners and their certificates. Exit code 0 only when all of it is right. What the
     demo started, it stops.
     """
@@ -215,8 +216,9 @@ class Demo:
             stage = closing.enter_context(Stage.open(environment))
             scenario = journeys(random, run, int(time.time() * 1000), learners)
             certificates = certification(scenario, run)
+            people = stage.people(self._directory, certificates)
             with steps.step("jobs", "submitting to Flink") as say:
-                self._submit(stage, say, meanwhile=lambda: stage.prepare(scenario, certificates))
+                self._submit(stage, say, people, meanwhile=lambda: stage.prepare(scenario, certificates))
             with steps.step("course", "publishing") as say:
                 self._publish(stage, scenario.courses[0], say)
             with steps.step("quizzes", "answering") as say:
@@ -229,6 +231,8 @@ class Demo:
             with steps.step("end state", "waiting") as say:
                 wait = EndState(stage, scenario, certificates, first)
                 outcome = wait.until_right(say, steps.seconds)
+            with steps.step("people", "waiting") as say:
+                outcome = replace(outcome, people=_of_people(people, say))
         report = demo_report.Report(self._console)
         report.show(outcome)
         self._console.print(f"Flink's page, while it runs: http://{stage.flink}", soft_wrap=True)
@@ -236,8 +240,9 @@ class Demo:
         self._console.print(f"The certificates: {self._page}", soft_wrap=True, markup=False)
         if self._open_page:
             webbrowser.open(self._page.absolute().as_uri())
-        report.verdict(outcome.problems)
-        return not outcome.problems
+        found_wrong = [*outcome.problems, *problems(outcome.people)]
+        report.verdict(found_wrong)
+        return not found_wrong
 
     # --- the stack and the jobs
 
@@ -257,7 +262,7 @@ class Demo:
                 raise
         return stack.environment()
 
-    def _submit(self, stage: Stage, say: Callable[[str], None], meanwhile: Callable[[], None]) -> None:
+    def _submit(self, stage: Stage, say: Callable[[str], None], people: People, meanwhile: Callable[[], None]) -> None:
         """Submit all jobs side by side, in place of those that an earlier run left, and wait until they run."""
         _cancel_jobs(stage.flink, say)
         stage.note_waiting_records()
@@ -275,12 +280,15 @@ class Demo:
                 )
                 for name in JOBS
             }
+            people_run = submissions.enter_context(people.submitted(configuration))
             say("submitting to Flink, enrolling the learners meanwhile")
             meanwhile()
             for name, wait in waits.items():
                 say(f"waiting for {name} to run")
                 stage.job_ids[name] = wait()
-        say(f"{len(JOBS)} jobs run, see http://{stage.flink}")
+            say(f"waiting for {', '.join(PEOPLE_JOBS)} to run")
+            people_run()
+        say(f"{len(JOBS)} jobs and a group of {len(PEOPLE_JOBS)} run, see http://{stage.flink}")
         stage.wait_for_waiting_records(say)
 
     def _clean_up(self) -> None:
@@ -314,6 +322,15 @@ class Demo:
             f"{len(course.units)} modules and units and {len(course.leaf_nodes)} contents, "
             f"{len(course.optional_nodes)} of them optional, are in the relation cache"
         )
+
+
+def _of_people(people: People, say: Callable[[str], None]) -> list[Happened]:
+    say(f"telling {people.told.user_id}, deleting {people.leaver}, replacing {people.owner}")
+    people.move_in()
+    people.act()
+    happened = people.until_done()
+    say("one learner told by mail, one account deleted, one owner replaced")
+    return happened
 
 
 class EndState:
@@ -389,7 +406,7 @@ class EndState:
 
 
 def _cancel_jobs(flink: str, say: Callable[[str], None]) -> None:
-    for name in JOBS:
+    for name in (*JOBS, GROUP):
         for job in flink_jobs.jobs(flink, name):
             if job.lives:
                 say(f"cancelling {name}, which runs")

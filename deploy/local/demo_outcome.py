@@ -17,6 +17,7 @@ from deploy.local.demo_certificates import (
     WhyNot,
     why_not,
 )
+from deploy.local.demo_people import Happened
 from deploy.local.end_state import Stored, StoredCertificate, StoredCertificates
 from deploy.local.scenario import Enrolment, Expected, Scenario
 
@@ -88,6 +89,7 @@ class Outcome:
     letters: Sequence[tuple[str, Mapping[str, Any]]]
     problems: Sequence[str]
     steps: Mapping[str, float]
+    people: Sequence[Happened] = ()
 
     @property
     def rows(self) -> list[Row]:

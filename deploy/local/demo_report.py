@@ -35,6 +35,7 @@ class Report:
         self.dead_letters(outcome)
         told = ", ".join(f"{number} {way}" for way, number in outcome.certificates.told.items())
         self._console.print(f"Learners were told of {outcome.issued} certificates: {told}.")
+        self.people(outcome)
         self._console.print("Steps: " + ", ".join(f"{name} {took:.1f} s" for name, took in outcome.steps.items()))
         if outcome.seconds_to_progress is not None and outcome.seconds_to_certificates is not None:
             events, learners = len(outcome.scenario.messages), len(outcome.stored)
@@ -79,6 +80,15 @@ class Report:
         for letter in outcome.dead_letters:
             record = _shortened(letter.record, self._console.width - LONGEST_REASON - MARGINS)
             table.add_row(Text(letter.reason), Text(record))
+        self._print(table)
+
+    def people(self, outcome: Outcome) -> None:
+        """What was asked of the jobs around people, and what came of it."""
+        table = _table("People")
+        for title in ("asked", "came of it"):
+            table.add_column(title, overflow="fold")
+        for each in outcome.people:
+            table.add_row(Text(each.asked), Text(each.found, "green" if each.right else "red"))
         self._print(table)
 
     def verdict(self, problems: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
@@ -24,6 +25,7 @@ from deploy.local.demo_certificates import (
     Certification,
     Registrar,
 )
+from deploy.local.demo_people import People
 from deploy.local.end_state import CertificateReader, Reader, differences
 from deploy.local.errors import StackError
 from deploy.local.flink_counters import counters
@@ -181,6 +183,10 @@ class Stage:
         for course_id in (*(course.id for course in scenario.courses), *scenario.without_tree):
             answer = requests.put(f"{stub}/stub/collections/{course_id}", json={"status": "Live"}, timeout=10)
             answer.raise_for_status()
+
+    def people(self, directory: Path, certification: Certification) -> People:
+        """Those of the last act."""
+        return People.of(self.environment, self._session, directory, certification)
 
     def publish(self, course: Course) -> None:
         """Say that a course was published."""

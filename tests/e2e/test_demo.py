@@ -111,6 +111,16 @@ def test_what_got_lost_is_counted_again_and_an_old_account_is_merged(demo: Demo)
 
 
 @pytest.mark.timeout(900)
+def test_a_learner_is_told_an_account_deleted_an_owner_replaced(demo: Demo) -> None:
+    texts = [row.text_content() for row in demo.document.xpath("//table[contains(@class, 'people')]/tbody/tr")]
+    told, deleted, handed_over = texts
+    assert "tell learner-1-" in told
+    assert "Your certificate is ready: Dear" in told
+    assert "nothing personal is left" in deleted
+    assert re.search(r"owner heir-(\S+), mentors learner-1-\1, heir-\1; in the index heir-\1", handed_over)
+
+
+@pytest.mark.timeout(900)
 def test_the_page_names_every_learner_and_every_certificate(demo: Demo) -> None:
     names = [name.text_content() for name in demo.document.xpath("//table[@class='learners']//th[@scope='row']/b")]
 

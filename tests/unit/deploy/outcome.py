@@ -19,6 +19,7 @@ from deploy.local.demo_certificates import (
     expected_certificates,
 )
 from deploy.local.demo_outcome import Outcome
+from deploy.local.demo_people import Happened
 from deploy.local.end_state import PICTURE, Stored, StoredCertificate, StoredCertificates
 from deploy.local.scenario import COMPLETED, Enrolment, expected, journeys
 from deploy.local.stage import ACTIVITY, RELATION
@@ -26,6 +27,10 @@ from deploy.local.stage import ACTIVITY, RELATION
 STARTED = datetime(2024, 6, 12, 8, 0, tzinfo=UTC)
 COMPLETED_ON = STARTED + timedelta(seconds=2)
 SERVICES = "http://127.0.0.1:8099"
+PEOPLE = (
+    Happened("notification-job", "tell learner-1 of a certificate", "Your certificate is ready: Dear [b]", right=True),
+    Happened("user-deletion-cleanup", "delete the account learner-19", "left: the cached profile", right=False),
+)
 
 
 def issued(certified: Certification, enrolment: Enrolment, offer: Offer, at: datetime) -> StoredCertificate:
@@ -95,4 +100,5 @@ def made_up(learners: int = 20, problems: Sequence[str] = ()) -> Outcome:
         letters,
         problems,
         {"stack": 30.0, "jobs": 20.0},
+        PEOPLE,
     )

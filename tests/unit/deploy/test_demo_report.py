@@ -7,8 +7,9 @@ import re
 
 from rich.console import Console
 
+from deploy.local.demo_people import problems
 from deploy.local.demo_report import Report
-from tests.unit.deploy.outcome import made_up
+from tests.unit.deploy.outcome import PEOPLE, made_up
 
 
 def printed(learners: int = 20) -> str:
@@ -46,6 +47,15 @@ def test_times_and_counters_are_there() -> None:
     assert "Learners were told of 20 certificates: 11 e-mails, 2 SMS, 20 feed entries." in shown
     assert "notified-user-count 11" in shown
     assert "no leaf nodes in the relation cache" in shown
+
+
+def test_what_was_done_for_people_is_told() -> None:
+    shown = " ".join(printed().split())
+
+    assert "tell learner-1 of a certificate Your certificate is ready: Dear [b]" in shown
+    assert problems(PEOPLE) == [
+        "user-deletion-cleanup was asked to delete the account learner-19: left: the cached profile"
+    ]
 
 
 def test_what_is_wrong_is_said() -> None:
