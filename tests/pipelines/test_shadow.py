@@ -143,7 +143,7 @@ def test_a_job_s_stores_in_the_shadow_reach_the_workers(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(WITHOUT))
 def test_a_job_without_a_shadow_says_so(name: str) -> None:
-    with pytest.raises(UsageError, match="there is no shadow of .*: this job can not run in the shadow"):
+    with pytest.raises(UsageError, match=r"there is no shadow of .*: this job can not run in the shadow"):
         of_the_site(name)
 
 
