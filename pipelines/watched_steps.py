@@ -145,6 +145,7 @@ class _Watched(beam.DoFn):
 
 
 def _value(output: TaggedOutput) -> bytes:
-    value = output.value
-    plain: bytes = value.value if isinstance(value, WindowedValue) else value
-    return plain
+    """The letter itself; one that ends a bundle comes in its window, and some jobs give it with its Kafka key."""
+    value = output.value.value if isinstance(output.value, WindowedValue) else output.value
+    letter: bytes = value[1] if isinstance(value, tuple) else value
+    return letter

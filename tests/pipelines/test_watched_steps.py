@@ -77,6 +77,19 @@ def test_nothing_of_the_batch_is_given_out() -> None:
     assert len(sink.written.get(FAILED, [])) <= 4
 
 
+def test_letters_with_a_kafka_key() -> None:
+    module = jobs.load("assessment-aggregator")
+    settings = module.Settings(**{"job.env": "dev", "dead-letters.max-in-a-row": 3})
+
+    def run(*values: bytes) -> None:
+        with beam.Pipeline(runner="DirectRunner") as pipeline:
+            assemble(pipeline, module, settings, MemorySource(values), MemorySink("letters-with-a-key"))
+
+    run(b"no JSON")
+    with pytest.raises(Exception, match="max-in-a-row"):
+        run(*[b"no JSON"] * 4)
+
+
 def test_the_message_names_the_way_out() -> None:
     with pytest.raises(Exception, match=r"cokreat-user-delete stops: .*--set dead-letters\.max-in-a-row=0 --set dead-"):
         in_a_row(1).run(b"")
