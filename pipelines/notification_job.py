@@ -105,6 +105,13 @@ class Settings(KafkaSettings):
     )
     calls_at_once: int = key("task.calls.at.once", 16, "notifications that a worker sends side by side", ge=1, le=512)
 
+    @field_validator("mail_port", "other_mail_port")
+    @classmethod
+    def _a_port(cls, port: str) -> str:
+        if port and not 1 <= int(port) <= 65535:
+            raise ValueError("must be from 1 to 65535")
+        return port
+
     @field_validator("mail_from", "other_mail_from")
     @classmethod
     def _one_line(cls, sender: str) -> str:

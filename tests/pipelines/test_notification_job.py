@@ -576,6 +576,8 @@ def test_the_defaults() -> None:
     ("override", "named"),
     [
         ("mail_server_port=smtp", "mail_server_port"),
+        ("mail_server_port=70000", "mail_server_port"),
+        ("sunbird_mail_server_port=0", "sunbird_mail_server_port"),
         ("notification.timeout.seconds=0", "notification.timeout.seconds"),
         ("notification.sends.per.second=0", "notification.sends.per.second"),
         ("kafka.output.failed.topic=dev.lms.notification", "kafka.output.failed.topic"),
