@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
@@ -234,7 +235,7 @@ class _Importing:
         if download_url is None:
             raise ImportFailed(f"The child {child_id} has no downloadUrl")
         fields = read_fields(self.definitions.of(object_type))
-        read_url = f"{self.rules.source_base}/{kind}/v1/read/{child_id}?fields={fields}"
+        read_url = f"{self.rules.source_base}/{kind}/v1/read/{quote(child_id, safe='')}?fields={fields}"
         overlay = overlaid_by_entry(entry, self.rules.hierarchy)
         system = system_metadata(child_id, object_type, id_at(entry, "processId"))
         found, _ = self._read(child_id, object_type, download_url, read_url, overlay, system)

@@ -392,6 +392,14 @@ def test_files_whose_names_lead_elsewhere(site: Site, name: str) -> None:
     assert all(key.startswith(("question/", "questionset/")) and ".." not in key for key in site.objects.objects())
 
 
+def test_the_id_of_a_child_is_one_part_of_the_path(site: Site) -> None:
+    site.source.hierarchy["children"] = [{**site.source.entry(DIRECT), "identifier": "../../private?x=#"}]
+    site.source.pack()
+    site.handle(site.source.event())
+    (asked,) = site.asked("/question/v1/read/")
+    assert asked.startswith("GET /question/v1/read/..%2F..%2Fprivate%3Fx%3D%23?fields=")
+
+
 def test_killed_between_any_two_steps(site: Site) -> None:
     payload = orjson.dumps(site.source.event())
     assert site.step().handle([payload]) == []
