@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import pytest
+import requests
 
+from deploy.local.monitoring import metric_name
 from deploy.local.scenario import COLLECTION_TYPE
+from deploy.local.stack import Stack
 from tests.e2e.installation import PROGRESS, RELATIONS, Installation, RunningJob, eventually
 from tests.e2e.learner import Learner, failed
 
@@ -321,6 +325,34 @@ def test_both_jobs_ran_through_without_a_restart_and_committed_all(
     for job in jobs.values():
         eventually(lambda job=job: job.restarts is not None, 30)
         assert job.restarts == 0
+
+
+def test_prometheus_finds_what_the_documents_name(
+    site: Installation, jobs: dict[str, RunningJob], flink_stack: Stack
+) -> None:
+    """docs/operations/monitoring.md: counters of both jobs, restarts, uptime, checkpoints, from Flink's own reporter."""
+    counted = {PROGRESS: "total-events-count", RELATIONS: "total-events-count"}
+    site.send(site.topics.consumption, b"not json")
+    site.send(site.topics.published, b"not json")
+    for job in jobs:
+        site.handled(job)
+    [flink] = [status for status in flink_stack.status() if status.service == "flink"]
+
+    def scraped(process: str) -> str:
+        answer = requests.get(f"http://127.0.0.1:{flink.ports[f'flink-metrics-{process}']}/metrics", timeout=10)
+        answer.raise_for_status()
+        return answer.text
+
+    def value(metric: str, job: str) -> float:
+        lines = (line for line in scraped("taskmanager").splitlines() if line.startswith(f"{metric}{{"))
+        return sum(float(line.rpartition(" ")[2]) for line in lines if f'job_name="{job}"' in line)
+
+    for job, counter in counted.items():
+        eventually(lambda job=job, counter=counter: value(metric_name(job, counter), job) > 0, 30)
+    said = scraped("jobmanager")
+    for metric in ("numRestarts", "uptime", "numberOfCompletedCheckpoints", "numberOfFailedCheckpoints"):
+        of = {job for job in jobs if re.search(rf'flink_jobmanager_job_{metric}{{[^}}]*job_name="{job}"', said)}
+        assert of == set(jobs), metric
 
 
 def assert_undisturbed(jobs: dict[str, RunningJob]) -> None:
