@@ -330,7 +330,7 @@ def test_both_jobs_ran_through_without_a_restart_and_committed_all(
 def test_prometheus_finds_what_the_documents_name(
     site: Installation, jobs: dict[str, RunningJob], flink_stack: Stack
 ) -> None:
-    """docs/operations/monitoring.md: counters of both jobs, restarts, uptime, checkpoints, from Flink's own reporter."""
+    """docs/operations/monitoring.md: counters of both jobs, restarts, uptime, checkpoints."""
     counted = {PROGRESS: "total-events-count", RELATIONS: "total-events-count"}
     site.send(site.topics.consumption, b"not json")
     site.send(site.topics.published, b"not json")
