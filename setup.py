@@ -87,9 +87,10 @@ setup(
             "mongomock==4.3.0",
             "mypy==2.4.1",
             "PyLD==3.3.0",
-            "pytest==9.2.0",
+            # with 9.2, pytest-xdist 3.8 no longer keeps the tests of a group together
+            "pytest==9.1.1",
             "pytest-timeout==2.4.0",
-            # one process has the tests on real servers, which mostly wait, the other one the rest
+            # two processes, each with a stack: tests on real servers mostly wait
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",
             "types-cachetools==7.0.0.20260713",

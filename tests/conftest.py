@@ -17,13 +17,18 @@ REUSED = "SUNBIRD_TEST_STACK"
 StackOf = Callable[..., Stack]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for groups when its turn comes
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the stack: `-m "not stack"` leaves them out, and one process runs all of them."""
+    """Mark the tests that need the stack: `-m "not stack"` leaves them out.
+
+    Where tests run in several processes, each has a stack of its own, and one process runs all of a module's tests
+    that need it: they share what the module has on it, such as jobs that were submitted.
+    """
     for item in items:
         if "stack_of" in getattr(item, "fixturenames", ()):
             item.add_marker("stack")
         if item.get_closest_marker("stack"):
-            item.add_marker(pytest.mark.xdist_group("stack"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

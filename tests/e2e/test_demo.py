@@ -61,7 +61,7 @@ def demo(flink_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """A run with the certificates of 20 learners."""
     page = tmp_path_factory.mktemp("demo") / "page" / "demo.html"
     command = [sys.executable, "-m", "pipelines.command_line", "demo", "--dir", str(flink_stack.directory)]
-    command += ["--seed", "1", "--page", str(page)]
+    command += ["--seed", "1", "--page", str(page), "--free-ports"]
     up_before = up(flink_stack)
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)
     return Demo(done.returncode, done.stdout + done.stderr, page, up_before)
