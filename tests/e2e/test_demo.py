@@ -22,7 +22,7 @@ from tests.e2e.browser import screenshot
 
 # a QR code is 41 CSS pixels wide where three certificates are side by side
 SCALE = 3
-WIDTH, HEIGHT = 1280, 4600
+WIDTH, HEIGHT = 1280, 5400
 NARROW = 390
 
 
