@@ -111,9 +111,9 @@ class Learner:
 
 
 LEARNERS = (
-    Learner("Meera", "Nair", CHANNEL, phone=True, scores={FINAL: (17, 20)}),
+    Learner("Learner", "One", CHANNEL, phone=True, scores={FINAL: (17, 20)}),
     Learner("Learner", "Two"),
-    Learner("Asha", "D'Souza", scores={FINAL: (9, 20)}),
+    Learner("Learner", "O'Three", scores={FINAL: (9, 20)}),
     Learner("Learner", "Four"),
     Learner("Learner <b>Five</b>", '& "Co"', scores={MIDDLE: (6, 10)}),
     Learner("Learner", "Six", CHANNEL, blocked=True, scores={FINAL: (19, 20)}),
