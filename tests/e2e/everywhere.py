@@ -44,8 +44,10 @@ def _tables(session: Session) -> Iterator[tuple[str, str]]:
             continue
         tables = session.execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", [name])
         for table in tables:
-            for row in session.execute(f'SELECT * FROM {name}."{table.table_name}"', timeout=SECONDS):  # noqa: S608
-                for column, value in row._asdict().items():
+            # as JSON, for there may be times that no datetime of Python can hold
+            statement = f'SELECT JSON * FROM {name}."{table.table_name}"'  # noqa: S608
+            for row in session.execute(statement, timeout=SECONDS):
+                for column, value in orjson.loads(row[0]).items():
                     if value is not None:
                         yield f"{name}.{table.table_name}.{column}", str(value)
 

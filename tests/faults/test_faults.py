@@ -99,7 +99,7 @@ def test_a_killed_python_worker(site: Installation, flink_stack: Stack, tell: Te
 
 
 def test_cassandra_stopped_for_20_seconds(site: Installation, flink_stack: Stack, tell: Tell) -> None:
-    with Traffic(site, "cassandra", seconds=90) as traffic:
+    with Traffic(site, "cassandra", seconds=150) as traffic:
         traffic.flow(3)
         traffic.flow_until_some_would_come_again()
         fault_at = time.time()
