@@ -98,6 +98,7 @@ def test_a_killed_python_worker(site: Installation, flink_stack: Stack, tell: Te
     assert judgement.faults == []
 
 
+@pytest.mark.slow_faults
 def test_cassandra_stopped_for_20_seconds(site: Installation, flink_stack: Stack, tell: Tell) -> None:
     with Traffic(site, "cassandra", seconds=150) as traffic:
         traffic.flow(3)
