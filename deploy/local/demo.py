@@ -50,6 +50,7 @@ from deploy.local.progress import Progress, shown
 from deploy.local.scenario import Course, Expected, Scenario, expected, journeys
 from deploy.local.stack import DEFAULT_SLOTS, Stack
 from deploy.local.stage import ACTIVITY, JOBS, RELATION, Heard, Stage, wait_until
+from schemas.counters import COUNTERS
 
 SERVICES = ("kafka", "cassandra", "redis", "elasticsearch", "flink", "object-storage", "smtp", "stubs")
 # certificates of this project's own, with their pictures, instead of records of Sunbird RC
@@ -240,6 +241,9 @@ class Demo:
         self._console.print(f"The certificates: {self._page}", soft_wrap=True, markup=False)
         if self._open_page:
             webbrowser.open(self._page.absolute().as_uri())
+        others = sorted(set(COUNTERS) - set(JOBS) - set(PEOPLE_JOBS))
+        more = ", ".join(others)
+        self._console.print(f"What else there is (sunbird-pipelines config JOB): {more}.", soft_wrap=True)
         found_wrong = [*outcome.problems, *problems(outcome.people)]
         report.verdict(found_wrong)
         return not found_wrong

@@ -85,6 +85,7 @@ def test_the_demo_shows_twenty_learners_and_finds_everything_as_it_should_be(dem
     assert "an empty value" in demo.output
     assert "no leaf nodes in the relation cache" in demo.output
     assert "Mandatory parameter edata.svgTemplate is missing." in demo.output
+    assert "content-auto-creator, legacy-certificate-migrator, metrics-data-transformer" in demo.output
     assert "Everything is as it should be." in demo.output
 
     flink = flink_stack.environment()["flink.master"]
