@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
 from apache_beam.pvalue import TaggedOutput
 
 from schemas import redis_keys
@@ -30,6 +29,7 @@ from transforms.assessment_totals import (
     latest_attempt,
     totals,
 )
+from transforms.audit import certificate_request
 from transforms.counters import count
 from transforms.dead_letter import FAILED
 from transforms.decode import parse_object
@@ -275,7 +275,7 @@ class ScoreAssessments(KeyedBatch):
         self._counts["db-score-read-count"] += 1
         self._counts["db-score-update-count"] += bool(attempts)
         self._counts["cert-issue-events-count"] += 1
-        request = _certificate_request(event.assessment.enrolment, latest_attempt(attempts), now, self._new_id())
+        request = certificate_request(event.assessment.enrolment, now, self._new_id, latest_attempt(attempts))
         event.outputs.append(TaggedOutput(CERTIFICATE, request))
 
     def _take(
@@ -383,28 +383,3 @@ def _attempt(row: Row) -> Attempt:
 def _epoch_millis(moment: datetime | None) -> int | None:
     """A Cassandra timestamp, which the client gives as a naive UTC datetime."""
     return None if moment is None else (moment - _EPOCH) // _MILLISECOND
-
-
-def _certificate_request(enrolment: Enrolment, attempt_id: str, now: int, new_id: str) -> bytes:
-    """spec §3.8"""
-    user_id, course_id, batch_id = enrolment
-    return orjson.dumps(
-        {
-            "eid": "BE_JOB_REQUEST",
-            "ets": now,
-            "mid": f"LP.{now}.{new_id}",
-            "actor": {"id": "Course Certificate Generator", "type": "System"},
-            "context": {"pdata": {"ver": "1.0", "id": "org.sunbird.platform"}},
-            "object": {"id": f"{batch_id}_{course_id}", "type": "CourseCertificateGeneration"},
-            "edata": {
-                "userIds": [user_id],
-                "action": "issue-certificate",
-                "iteration": 1,
-                "trigger": "auto-issue",
-                "batchId": batch_id,
-                "reIssue": False,
-                "courseId": course_id,
-                "attemptId": attempt_id,
-            },
-        }
-    )

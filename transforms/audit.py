@@ -45,8 +45,11 @@ def enrolment_audit(enrolment: Enrolment, now: int, new_id: NewId) -> bytes:
     )
 
 
-def certificate_request(enrolment: Enrolment, now: int, new_id: NewId) -> bytes:
-    """The request for a certificate; ``now`` in epoch milliseconds. spec: activity-aggregate-updater §3.10 b"""
+def certificate_request(enrolment: Enrolment, now: int, new_id: NewId, attempt_id: str | None = None) -> bytes:
+    """The request for a certificate; ``now`` in epoch milliseconds, ``attempt_id`` when an attempt is the reason.
+
+    spec: activity-aggregate-updater §3.10 b, assessment-aggregator §3.8
+    """
     user_id, course_id, batch_id = enrolment
     return orjson.dumps(
         {
@@ -64,6 +67,7 @@ def certificate_request(enrolment: Enrolment, now: int, new_id: NewId) -> bytes:
                 "batchId": batch_id,
                 "reIssue": False,
                 "courseId": course_id,
+                **({} if attempt_id is None else {"attemptId": attempt_id}),
             },
         }
     )
