@@ -58,7 +58,7 @@ def page(job: str) -> str:
         "## When something is wrong",
         (FAILURES / f"{job}.md").read_text(encoding="utf-8").strip(),
         "## Settings",
-        "How files, overrides and the environment come together: [first run](../operations/first-run.md#settings).",
+        "How files, overrides and the environment come together: [settings](../operations/settings.md).",
         settings(module),
         "## Counters",
         f"In Flink's metrics and in `--metrics`, under `{job}`:",
