@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
-from urllib3.exceptions import HTTPError, LocationValueError, MaxRetryError, NewConnectionError
+from urllib3.exceptions import DecodeError, HTTPError, LocationValueError, MaxRetryError, NewConnectionError
 
 from io_connectors.one_per_process import one_per_process
 from io_connectors.retries import retrying
@@ -45,7 +45,6 @@ _PERHAPS_PROCESSED = frozenset({408, 502, 504})
 _REDIRECTED = frozenset({"GET", "HEAD"})
 _REDIRECTS = 5
 _CHUNK = 1 << 16
-_FILE_CHUNK = 1 << 20
 
 
 class HttpResult(NamedTuple):
@@ -74,18 +73,11 @@ class Into(NamedTuple):
     file: BinaryIO
     seconds: float
 
-    def take(self, chunks: Iterable[bytes], limit: int) -> None:
-        """Write the chunks in place of what is there. Raises BodyRefused for too many bytes, or too many seconds."""
+    def take(self, chunks: Iterable[bytes], limit: int | None) -> None:
+        """Write the chunks in place of what is there. Raises TooLarge for more bytes than ``limit``."""
         self.file.seek(0)
         self.file.truncate()
-        latest = time.monotonic() + self.seconds
-        size = 0
-        for chunk in chunks:
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge("a body that is larger than the limit")
-            if time.monotonic() > latest:
-                raise BodyRefused(f"a body that takes longer than {self.seconds:g} seconds")
+        for chunk in _limited(chunks, limit):
             self.file.write(chunk)
 
 
@@ -105,6 +97,10 @@ class BodyRefused(ServiceRefused):
     """An answer came, but its body is larger than the limit, too slow, or is not in the encoding that it claims."""
 
 
+class _TooSlow(Exception):
+    """A body takes longer than the seconds that its text says."""
+
+
 class TooLarge(BodyRefused):
     """A body of more bytes than the limit."""
 
@@ -114,7 +110,8 @@ class Http:
     """The recipe of a client; timeouts and pauses in seconds, ``pool`` connections are kept per host.
 
     With the default pauses a repeatable call is tried three times; no try begins ``retry_within`` seconds after the
-    first, where that is set. ``pool`` should be the number of threads that call.
+    first, where that is set. ``pool`` should be the number of threads that call. The read time-out is one for the
+    beginning of an answer and for each pause in its body; the whole body may take five times as long.
     """
 
     connect_timeout: float = 10.0
@@ -248,6 +245,7 @@ class HttpCalls(Calls):
     def __init__(self, recipe: Http) -> None:
         super().__init__(recipe.retry_pauses, recipe.retry_within)
         self._timeout = (recipe.connect_timeout, recipe.read_timeout)
+        self._body_seconds = 5 * recipe.read_timeout
         self._transport = HTTPAdapter(pool_connections=recipe.pool, pool_maxsize=recipe.pool)
 
     def _exchange(self, request: requests.PreparedRequest, limit: int | None, into: Into | None = None) -> Answer:
@@ -274,11 +272,14 @@ class HttpCalls(Calls):
         except (HTTPError, OSError) as error:
             raise NoAnswer(f"{address} does not answer: {_why(error)}") from error
         try:
-            body = _read(response, limit, into)
+            body = _read(response, limit, into, self._body_seconds)
         except BodyRefused as error:
             response.close()
             raise type(error)(f"{address} answers {response.status_code} with {error}") from None
-        except requests.exceptions.ContentDecodingError:
+        except _TooSlow as error:
+            response.close()
+            raise NoAnswer(f"{address} does not answer in full: it takes longer than {error} seconds") from None
+        except DecodeError:
             response.close()
             raise BodyRefused(
                 f"{address} answers {response.status_code} with a body that is not in the encoding that it claims"
@@ -291,24 +292,39 @@ class HttpCalls(Calls):
         return Answer(response.status_code, body, charset), target
 
 
-def _read(response: requests.Response, limit: int | None, into: Into | None) -> bytes:
-    if limit is None:
-        return response.content
-    if into is not None:
-        if response.status_code == 200:
-            into.take(response.iter_content(_FILE_CHUNK), limit)
-            return b""
+def _read(response: requests.Response, limit: int | None, into: Into | None, seconds: float) -> bytes:
+    if into is None:
+        return b"".join(_limited(_chunks(response, seconds), limit))
+    if response.status_code != 200:
         # the limit is one for files, and of an error the beginning says enough
         with response:
-            return next(response.iter_content(_CHUNK), b"")
-    chunks: list[bytes] = []
+            return next(_chunks(response, seconds), b"")
+    try:
+        into.take(_chunks(response, into.seconds), limit)
+    except _TooSlow as error:
+        raise BodyRefused(f"a body that takes longer than {error} seconds") from None
+    return b""
+
+
+def _chunks(response: requests.Response, seconds: float) -> Iterator[bytes]:
+    """A body as it comes in. Raises _TooSlow when it takes longer than that.
+
+    Not ``iter_content``, which waits for a full chunk: a server that sends a byte now and then would hold it for ever.
+    """
+    latest = time.monotonic() + seconds
+    while chunk := response.raw.read1(_CHUNK, decode_content=True):
+        if time.monotonic() > latest:
+            raise _TooSlow(f"{seconds:g}")
+        yield chunk
+
+
+def _limited(chunks: Iterable[bytes], limit: int | None) -> Iterator[bytes]:
     size = 0
-    for chunk in response.iter_content(_CHUNK):
+    for chunk in chunks:
         size += len(chunk)
-        if size > limit:
+        if limit is not None and size > limit:
             raise TooLarge("a body that is larger than the limit")
-        chunks.append(chunk)
-    return b"".join(chunks)
+        yield chunk
 
 
 def _prepared(method: str, url: str, arguments: Mapping[str, Any]) -> requests.PreparedRequest:

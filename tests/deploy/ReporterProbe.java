@@ -39,8 +39,10 @@ public class ReporterProbe {
       for (String counter : parts[1].split(",")) {
         operator.counter(parts[0] + "_" + counter).inc(7);
       }
+      operator.gauge("source_splits_0_backlog_elements", (Gauge<Long>) () -> 5L);
+      operator.gauge("source_splits_1_backlog_elements", (Gauge<Long>) () -> -1L);
       for (String name : said) {
-        jobManager.addJob(job, parts[0]).gauge(name, (Gauge<Long>) () -> 3L);
+        jobManager.addJob(job, parts[0]).gauge(name, (Gauge<Long>) () -> System.currentTimeMillis() / 1000);
       }
     }
     System.out.println("ready");

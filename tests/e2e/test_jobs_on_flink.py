@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -327,10 +328,13 @@ def test_both_jobs_ran_through_without_a_restart_and_committed_all(
         assert job.restarts == 0
 
 
+BEHIND = r"flink_taskmanager_job_task_operator_source_splits_\d+_backlog_elements"
+
+
 def test_prometheus_finds_what_the_documents_name(
     site: Installation, jobs: dict[str, RunningJob], flink_stack: Stack
 ) -> None:
-    """docs/operations/monitoring.md: counters of both jobs, restarts, uptime, checkpoints."""
+    """docs/operations/monitoring.md: counters of both jobs, what is behind, restarts, uptime, checkpoints."""
     counter = "total-events-count"
     site.send(site.topics.consumption, b"not json")
     site.send(site.topics.published, b"not json")
@@ -344,12 +348,13 @@ def test_prometheus_finds_what_the_documents_name(
         return answer.text
 
     def value(metric: str, label: str) -> float:
-        lines = (line for line in scraped("taskmanager").splitlines() if line.startswith(f"{metric}{{"))
-        return sum(float(line.rpartition(" ")[2]) for line in lines if f'job_name="{label}"' in line)
+        lines = re.findall(rf'^{metric}{{[^}}]*job_name="{label}".* (\S+)$', scraped("taskmanager"), re.MULTILINE)
+        return sum(map(float, lines)) if lines else math.nan
 
     labels = {job: job.replace("-", "_") for job in jobs}
     for job, label in labels.items():
         eventually(lambda job=job, label=label: value(metric_name(job, counter), label) > 0, 30)
+        eventually(lambda label=label: value(BEHIND, label) == 0, 30)
     said = scraped("jobmanager")
     for metric in ("numRestarts", "uptime", "numberOfCompletedCheckpoints", "numberOfFailedCheckpoints"):
         line = rf'flink_jobmanager_job_{metric}{{[^}}]*job_name="%s"'

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from io_connectors.downloads import GoogleDrive, WebFiles
 from io_connectors.http import Http
 from io_connectors.memory_http import MemoryHttp
-from tests.unit.io_connectors.answering import Answer, Asked, answering
+from tests.unit.io_connectors.answering import Answer, Asked, answering, dripping
 from transforms.services import DriveBusy, DriveFile, FileTooLarge, ServiceRefused
 from transforms.stores import StoreUnavailable
 
@@ -72,34 +69,6 @@ def test_too_many_bytes(tmp_path: Path) -> None:
             web().open().fetch(server.url + "/a", tmp_path / "a", 10)
         assert len(server.asked) == 1
         assert web().open().fetch(server.url + "/a", tmp_path / "a", 11) == 11
-
-
-@contextmanager
-def dripping(send: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server that does with each connection what it is told."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    ended = threading.Event()
-
-    def serve() -> None:
-        while not ended.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65_536)
-                try:
-                    send(connection)
-                except OSError:
-                    continue
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/a"
-    finally:
-        ended.set()
-        listener.close()
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"

@@ -19,6 +19,7 @@ import pytest
 from io_connectors.http import LATER, BodyRefused, Http, HttpResult, Unsendable
 from io_connectors.memory import MemoryCollectionStatuses
 from io_connectors.services import SearchService
+from tests.unit.io_connectors.answering import dripping
 from transforms.services import OutcomeUnknown, ServiceRefused
 from transforms.stores import StoreUnavailable
 
@@ -265,6 +266,35 @@ def test_compressed_answers(server):
     for limit in (None, 1000):
         with pytest.raises(BodyRefused, match="encoding"):
             FAST.open().call("GET", server.url, limit=limit)
+
+
+def test_an_answer_that_never_ends() -> None:
+    """A byte now and then would keep the time-out of a single read from coming."""
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    recipe = Http(connect_timeout=1.0, read_timeout=0.1, retry_pauses=())
+    with dripping(send) as url, pytest.raises(StoreUnavailable, match=r"takes longer than 0\.5 seconds"):
+        recipe.open().call("GET", url)
+
+
+def test_an_answer_in_chunks_leaves_its_connection_to_the_next() -> None:
+    connections = []
+
+    def send(connection: socket.socket) -> None:
+        connections.append(connection)
+        for _ in range(2):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            connection.sendall(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+            connection.recv(65_536)
+
+    with dripping(send) as url:
+        assert [FAST.open().call("GET", url).text for _ in range(2)] == ["abcde"] * 2
+    assert len(connections) == 1
 
 
 def test_an_answer_that_breaks_off(server):
