@@ -354,7 +354,7 @@ def test_prometheus_finds_what_the_documents_name(
     labels = {job: job.replace("-", "_") for job in jobs}
     for job, label in labels.items():
         eventually(lambda job=job, label=label: value(metric_name(job, counter), label) > 0, 30)
-        eventually(lambda label=label: value(BEHIND, label) == 0, 30)
+        eventually(lambda label=label: 0 <= value(BEHIND, label) < math.inf, 30)
     said = scraped("jobmanager")
     for metric in ("numRestarts", "uptime", "numberOfCompletedCheckpoints", "numberOfFailedCheckpoints"):
         line = rf'flink_jobmanager_job_{metric}{{[^}}]*job_name="%s"'
