@@ -28,7 +28,7 @@ from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, DedupRedisSettings, KafkaSettings, key
 from pipelines.stores import cassandra, dedup_redis, redis, search_service
-from transforms.consumption import SelectConsumption
+from transforms.consumption import SelectConsumption, consumption_of
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
 from transforms.progress import Rules
@@ -134,9 +134,9 @@ def build(
     new_id: Callable[[], str] = new_uuid,
 ) -> dict[str, beam.PCollection[tuple[bytes | None, bytes]]]:
     """Records in; for each output topic the (key, value) records to write."""
-    selected = records | "Select consumption" >> beam.ParDo(SelectConsumption(NAME, settings.shards)).with_outputs(
-        FAILED, main="work"
-    )
+    selected = records | "Select consumption" >> beam.ParDo(
+        SelectConsumption(NAME, settings.shards, consumption_of, "batch-enrolment-update-count")
+    ).with_outputs(FAILED, main="work")
 
     progress = selected.work | "Update progress" >> beam.ParDo(
         UpdateProgress(

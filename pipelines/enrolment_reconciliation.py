@@ -33,6 +33,7 @@ from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, KafkaSettings, RedisSettings, key
 from pipelines.stores import cassandra, redis, search_service
+from transforms.consumption import SelectConsumption
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
 from transforms.progress import Rules
@@ -42,7 +43,7 @@ from transforms.reconcile_progress import (
     CERTIFICATE,
     ReconcileProgress,
     ReconciliationStores,
-    SelectReconciliations,
+    reconciliation_of,
 )
 
 NAME = "enrolment-reconciliation"
@@ -126,9 +127,9 @@ def build(
     new_id: Callable[[], str] = new_uuid,
 ) -> dict[str, beam.PCollection[tuple[bytes | None, bytes]]]:
     """Records in; for each output topic the (key, value) records to write."""
-    selected = records | "Select reconciliations" >> beam.ParDo(SelectReconciliations(NAME, SHARDS)).with_outputs(
-        FAILED, main="work"
-    )
+    selected = records | "Select reconciliations" >> beam.ParDo(
+        SelectConsumption(NAME, SHARDS, reconciliation_of)
+    ).with_outputs(FAILED, main="work")
 
     reconciled = selected.work | "Reconcile progress" >> beam.ParDo(
         ReconcileProgress(

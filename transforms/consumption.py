@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -123,19 +123,28 @@ class Work(NamedTuple):
 class SelectConsumption(beam.DoFn):
     """Takes records, gives ``(shard of the user, Work as bytes)``; FAILED gets dead letters; the rest is skipped.
 
-    Never raises for the sake of a record. spec: activity-aggregate-updater §3.1
+    ``read`` says what a record is to the job; ``counter`` counts what is taken. Never raises for the sake of a record.
+    spec: activity-aggregate-updater §3.1, enrolment-reconciliation §2
     """
 
-    def __init__(self, job: str, shards: int) -> None:
+    def __init__(
+        self,
+        job: str,
+        shards: int,
+        read: Callable[[dict[str, Any]], Consumption | None],
+        counter: str | None = None,
+    ) -> None:
         self._job = job
         self._shards = shards
+        self._read = read
+        self._counter = counter
 
     def process(self, record: Record) -> Iterator[tuple[bytes, bytes] | TaggedOutput]:
         count(self._job, "total-events-count")
         parsed = None
         try:
             parsed = parse_object(record.value)
-            consumption = consumption_of(parsed)
+            consumption = self._read(parsed)
         except (NotAnObject, InvalidEvent) as error:
             count(self._job, "failed-events-count")
             _log.warning("%s goes to the failed topic: %s", record.name, error)
@@ -144,5 +153,6 @@ class SelectConsumption(beam.DoFn):
         if consumption is None:
             count(self._job, "skipped-events-count")
             return
-        count(self._job, "batch-enrolment-update-count")
+        if self._counter:
+            count(self._job, self._counter)
         yield shard_of(consumption.enrolment.user_id, self._shards), Work.of(consumption, record).to_bytes()

@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from transforms.audit import NewId, certificate_request, enrolment_audit
-from transforms.consumption import Consumption, InvalidEvent, Work, enrolment_of
+from transforms.consumption import Consumption, Work, enrolment_of
 from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
-from transforms.decode import NotAnObject, Record, parse_object, value_at
+from transforms.decode import parse_object, value_at
 from transforms.enrolments import Enrolment
-from transforms.keyed_batch import KeyedBatch, shard_of
+from transforms.keyed_batch import KeyedBatch
 from transforms.progress import RETIRED, Delivery, EnrolmentState, Outcome, Rules, advance
 from transforms.progress_rows import ProgressRows, ProgressTables
 from transforms.relations import KnownStatuses, RelationCache, Relations
@@ -35,7 +34,6 @@ __all__ = [
     "CERTIFICATE",
     "ReconcileProgress",
     "ReconciliationStores",
-    "SelectReconciliations",
     "reconciliation_of",
 ]
 
@@ -44,43 +42,17 @@ _log = logging.getLogger(__name__)
 ACTION = "user-enrolment-sync"
 
 
-def reconciliation_of(parsed: dict[str, Any]) -> Enrolment | None:
-    """The enrolment that an event wants counted again; None when it is not for this job. Raises InvalidEvent.
+def reconciliation_of(parsed: dict[str, Any]) -> Consumption | None:
+    """The enrolment that an event wants counted again, without contents; None when it is not for this job.
+
+    Raises InvalidEvent.
 
     spec: enrolment-reconciliation §2
     """
     action = value_at(parsed, "edata.action")
     if not isinstance(action, str) or action.lower() != ACTION:
         return None
-    return enrolment_of(parsed)
-
-
-@beam.typehints.with_output_types(tuple[bytes, bytes])
-class SelectReconciliations(beam.DoFn):
-    """Takes records, gives ``(shard of the user, Work as bytes)``; FAILED gets dead letters; the rest is skipped.
-
-    Never raises for the sake of a record. spec: enrolment-reconciliation §2
-    """
-
-    def __init__(self, job: str, shards: int) -> None:
-        self._job = job
-        self._shards = shards
-
-    def process(self, record: Record) -> Iterator[tuple[bytes, bytes] | TaggedOutput]:
-        count(self._job, "total-events-count")
-        parsed = None
-        try:
-            parsed = parse_object(record.value)
-            enrolment = reconciliation_of(parsed)
-        except (NotAnObject, InvalidEvent) as error:
-            count(self._job, "failed-events-count")
-            _log.warning("%s goes to the failed topic: %s", record.name, error)
-            yield TaggedOutput(FAILED, dead_letter(self._job, str(error), record.value, parsed))
-            return
-        if enrolment is None:
-            count(self._job, "skipped-events-count")
-            return
-        yield shard_of(enrolment.user_id, self._shards), Work.of(Consumption(enrolment, ()), record).to_bytes()
+    return Consumption(enrolment_of(parsed), ())
 
 
 @dataclass(frozen=True)

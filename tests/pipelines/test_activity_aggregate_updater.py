@@ -515,12 +515,12 @@ def test_two_megabytes_and_deep_nesting_are_dead_letters_or_work(site):
 
 
 def test_a_failure_output_without_sink_is_refused():
-    from transforms.consumption import SelectConsumption  # noqa: PLC0415
+    from transforms.consumption import SelectConsumption, consumption_of  # noqa: PLC0415
 
     pipeline = beam.Pipeline()
-    selected = MemorySource((b"x",)).read(pipeline) | "Select" >> beam.ParDo(SelectConsumption("job", 1)).with_outputs(
-        "failed", main="work"
-    )
+    selected = MemorySource((b"x",)).read(pipeline) | "Select" >> beam.ParDo(
+        SelectConsumption("job", 1, consumption_of)
+    ).with_outputs("failed", main="work")
     _ = selected.work | beam.Map(len)
     with pytest.raises(FailureWithoutSink, match="Select"):
         refuse_failures_without_sink(pipeline)

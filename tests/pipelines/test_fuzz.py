@@ -118,7 +118,7 @@ def test_decoding_gives_an_object_or_a_reason_of_one_line(value):
 @given(records | st.builds(as_json, progress_events))
 def test_a_consumption_record_is_work_or_skipped_or_a_dead_letter(value):
     record = Record(value, "topic", 0, 1, 2)
-    outputs = list(SelectConsumption(activity_aggregate_updater.NAME, 8).process(record))
+    outputs = list(SelectConsumption(activity_aggregate_updater.NAME, 8, consumption_of).process(record))
     assert len(outputs) <= 1
     try:
         consumption = consumption_of(parse_object(value))

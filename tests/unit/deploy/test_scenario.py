@@ -155,7 +155,7 @@ def test_fewer_learners_have_less_to_repair() -> None:
 
 
 def test_the_events_of_repairs_are_ones_that_the_jobs_read() -> None:
-    assert reconciliation_of(parse_object(sync_event(LEARNER, ETS))) == EnrolmentRead(*LEARNER)
+    assert reconciliation_of(parse_object(sync_event(LEARNER, ETS))) == Consumption(EnrolmentRead(*LEARNER), ())
     assert merge_of(parse_object(merge_event("old", "new", ETS))) == ("old", "new")
 
 
