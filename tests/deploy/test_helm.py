@@ -16,6 +16,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 from deploy.helm import jobs as chart_jobs
+from deploy.local import flink
 from pipelines import jobs
 from pipelines.groups import beam_options_of, load_group
 from pipelines.settings import UsageError, load
@@ -211,6 +212,58 @@ def test_presets_of_checkpoints(rendered: Rendered) -> None:
     assert (configuration["s3.endpoint"], configuration["s3.path.style.access"]) == ("http://minio:9000", "true")
 
 
+def test_what_all_pods_have_and_what_a_kind_of_pod_has_come_together_by_name(rendered: Rendered) -> None:
+    """As the operator merges pod templates: by position when it is not told otherwise, and only what has a name."""
+
+    def unnamed(common: Any, special: Any, path: str = "") -> list[str]:
+        if isinstance(common, dict) and isinstance(special, dict):
+            return [p for key in common.keys() & special for p in unnamed(common[key], special[key], f"{path}.{key}")]
+        if not isinstance(common, list) or not isinstance(special, list):
+            return []
+        if not all(isinstance(element, dict) and "name" in element for element in (*common, *special)):
+            return [path]
+        pairs = [(a, b) for a in common for b in special if a["name"] == b["name"]]
+        return [p for a, b in pairs for p in unnamed(a, b, f"{path}.{a['name']}")]
+
+    stores = [
+        INSTALLATIONS["azure"],
+        ["--set=checkpoints.store=volume", "--set=checkpoints.claim=flink", "--set=defaults.upgradeMode=savepoint"],
+    ]
+    for arguments in stores:
+        for deployment in of_kind(rendered(*arguments), "FlinkDeployment").values():
+            spec = deployment["spec"]
+            assert spec["flinkConfiguration"]["kubernetes.operator.pod-template.merge-arrays-by-name"] == "true"
+            for kind in ("jobManager", "taskManager"):
+                assert unnamed(spec["podTemplate"], spec[kind]["podTemplate"]) == []
+
+
+def test_flink_is_told_what_it_needs_on_java_17(rendered: Rendered) -> None:
+    spec = next(iter(of_kind(rendered(), "FlinkDeployment").values()))["spec"]
+    assert spec["flinkConfiguration"]["env.java.opts.all"].split() == [
+        *(f"--add-exports={package}=ALL-UNNAMED" for package in flink.EXPORTS),
+        *(f"--add-opens={package}=ALL-UNNAMED" for package in flink.OPENS),
+    ]
+
+
+def test_an_installation_has_the_last_word_on_flinks_configuration(helm: str, tmp_path: Path) -> None:
+    values = {
+        "deployments": {"relations": {"jobs": {"relation-cache-updater": {}}}},
+        "defaults": {
+            "restartNonce": 1_764_195_712,
+            "flinkConfiguration": {"taskmanager.memory.managed.size": "128m", "web.refresh-interval": 10_000_000},
+        },
+    }
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    command = [helm, "template", "sunbird", str(CHART), "--values", str(tmp_path / "values.yaml")]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert text.count("taskmanager.memory.managed.size:") == 1
+    spec = of_kind(list(yaml.safe_load_all(text)), "FlinkDeployment")["sunbird-relations"]["spec"]
+    assert spec["flinkConfiguration"]["taskmanager.memory.managed.size"] == "128m"
+    assert spec["flinkConfiguration"]["web.refresh-interval"] == "10000000"
+    assert spec["restartNonce"] == 1_764_195_712
+    assert isinstance(spec["restartNonce"], int)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -225,6 +278,7 @@ def test_presets_of_checkpoints(rendered: Rendered) -> None:
         (["--set-json", 'config={"lms-cassandra.password":"secret"}'], "lms-cassandra.password"),
         (["--set", "defaults.beamOptions={--no_finish_bundle_before_checkpointing}"], "beamOptions"),
         (["--set", "defaults.parallelism=0"], "parallelism"),
+        (["--set", f"deployments.{'a' * 38}.jobs.ml-user-delete.config.a=b"], "45 characters"),
     ],
 )
 def test_what_cannot_work_is_refused(rendered: Rendered, arguments: list[str], told: str) -> None:

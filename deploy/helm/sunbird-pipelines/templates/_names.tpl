@@ -97,3 +97,61 @@ runAsNonRoot: true
 capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
+
+{{/* What Flink and the operator are told, as YAML; what an installation says of the same keys comes over it. */}}
+{{- define "sunbird.flinkConfiguration" -}}
+{{- $values := .root.Values -}}
+{{- $checkpoints := $values.checkpoints -}}
+{{- $path := ternary (printf "file:///checkpoints/%s" $checkpoints.path) $checkpoints.path (eq $checkpoints.store "volume") -}}
+{{- $folder := printf "%s/%s" (trimSuffix "/" $path) .name -}}
+# else the volumes, mounts and variables of a kind of pod would take the places of those that all pods have
+kubernetes.operator.pod-template.merge-arrays-by-name: true
+taskmanager.numberOfTaskSlots: {{ .it.slots }}
+# a TaskManager has the classes of the jobs already; a JobManager takes them from the job's jar
+classloader.resolve-order: parent-first
+# what Flink 1.19 reaches into on Java 17: it stands in the configuration of Flink's image, which the operator's replaces
+env.java.opts.all: >-
+  {{- range list "java.base/sun.net.util" "java.rmi/sun.rmi.registry" "java.security.jgss/sun.security.krb5"
+    "jdk.compiler/com.sun.tools.javac.api" "jdk.compiler/com.sun.tools.javac.file"
+    "jdk.compiler/com.sun.tools.javac.parser" "jdk.compiler/com.sun.tools.javac.tree"
+    "jdk.compiler/com.sun.tools.javac.util" }}
+  --add-exports={{ . }}=ALL-UNNAMED
+  {{- end }}
+  {{- range list "java.base/java.io" "java.base/java.lang" "java.base/java.lang.reflect" "java.base/java.net"
+    "java.base/java.nio" "java.base/java.text" "java.base/java.time" "java.base/java.util"
+    "java.base/java.util.concurrent" "java.base/java.util.concurrent.atomic" "java.base/java.util.concurrent.locks"
+    "java.base/sun.nio.ch" }}
+  --add-opens={{ . }}=ALL-UNNAMED
+  {{- end }}
+# the Java steps of a job are short: this halves the CPU of a TaskManager
+env.java.opts.taskmanager: -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
+taskmanager.memory.jvm-metaspace.size: 384m
+taskmanager.memory.managed.size: 64m
+jobmanager.memory.jvm-metaspace.size: 384m
+restart-strategy.type: exponential-delay
+restart-strategy.exponential-delay.initial-backoff: {{ $values.restart.initialBackoff }}
+restart-strategy.exponential-delay.max-backoff: {{ $values.restart.maxBackoff }}
+restart-strategy.exponential-delay.backoff-multiplier: {{ $values.restart.multiplier }}
+metrics.reporters: prometheus
+metrics.reporter.prometheus.factory.class: org.apache.flink.metrics.prometheus.PrometheusReporterFactory
+metrics.reporter.prometheus.port: {{ $values.monitoring.port }}
+{{- if ne $checkpoints.store "none" }}
+state.checkpoints.dir: {{ $folder }}/checkpoints
+state.savepoints.dir: {{ $folder }}/savepoints
+execution.checkpointing.externalized-checkpoint-retention: RETAIN_ON_CANCELLATION
+{{- end }}
+{{- if or $values.highAvailability (eq .it.upgradeMode "last-state") }}
+high-availability.type: kubernetes
+high-availability.storageDir: {{ $folder }}/high-availability
+{{- end }}
+{{- if eq $checkpoints.store "s3" }}
+{{- with $checkpoints.endpoint }}
+s3.endpoint: {{ . }}
+{{- end }}
+{{- if $checkpoints.pathStyle }}
+s3.path.style.access: true
+{{- end }}
+{{- else if eq $checkpoints.store "azure" }}
+fs.azure.account.keyprovider.{{ regexFind "[^@/]+\\.blob\\.core\\.[a-z.]+" $checkpoints.path }}: org.apache.flink.fs.azurefs.EnvironmentVariableKeyProvider
+{{- end }}
+{{- end }}
