@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults bench day demo docs helm lock audit sbom licenses clean
+.PHONY: help setup lint test faults canary bench day demo docs helm lock audit sbom licenses clean
 
 BIN := .venv/bin
 # what the targets bench, day and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -22,6 +22,9 @@ test: lint ## Style, types and all tests, those on real servers too; SUNBIRD_TES
 
 faults: setup ## Every fault, in full: servers stopped and killed while jobs run
 	$(BIN)/pytest tests/faults
+
+canary: setup ## The unit and job tests with a newer Beam than the pinned one; ARGUMENTS=2.77.0
+	deploy/canary.sh $(ARGUMENTS)
 
 bench: setup ## Speed and memory of a job on the local stack
 	$(BIN)/python -m tests.bench $(ARGUMENTS)

@@ -7,10 +7,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH=$PWD/.venv/bin:$PATH
-environment=build/workers/opt/sunbird-pipelines
 
-workers() { # the workers' environment, from the lock
-    deploy/docker/build_tree.sh local build/workers
+environment() { # what an image has of Python: workers, or local, which has all that is locked
+    deploy/docker/build_tree.sh "$1" "build/$1" >&2
+    echo "build/$1/opt/sunbird-pipelines"
 }
 
 case ${1:-} in
@@ -19,23 +19,23 @@ case ${1:-} in
             --requirement deploy/docker/requirements.lock
         ;;
     sbom)
-        workers
+        workers=$(environment workers)
         uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py environment --output-reproducible \
-            --output-format JSON --output-file build/sbom-python.json "$environment/bin/python"
+            --output-format JSON --output-file build/sbom-python.json "$workers/bin/python"
         echo "build/sbom-python.json"
         mvn --batch-mode --quiet -f deploy/java/pom.xml org.cyclonedx:cyclonedx-maven-plugin:2.9.1:makeBom \
             -DoutputFormat=json -DoutputDirectory="$PWD/build" -DoutputName=sbom-java
         echo "build/sbom-java.json"
         ;;
     licenses)
-        workers
+        local=$(environment local)
         {
             echo "# Licenses of the packages in the images"
             echo
             echo "As their authors declare them; \`make licenses\` writes this page. The jar's are in \`build/sbom-java.json\`"
             echo "(\`make sbom\`)."
             echo
-            uv tool run --quiet pip-licenses==5.5.5 --python "$environment/bin/python" --from mixed \
+            uv tool run --quiet pip-licenses==5.5.5 --python "$local/bin/python" --from mixed \
                 --format markdown --ignore-packages sunbird-pipelines
         } >deploy/docker/licenses.md
         ;;
