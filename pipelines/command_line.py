@@ -27,18 +27,8 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from pipelines import jobs, logs
-from pipelines.settings import (
-    FLINK_OPTIONS,
-    MASK,
-    JobSettings,
-    Loaded,
-    UsageError,
-    keys,
-    load,
-    masked,
-    seed_names,
-    type_name,
-)
+from pipelines.configuration import FLINK_OPTIONS, Loaded, load
+from pipelines.settings import MASK, JobSettings, UsageError, keys, masked, seed_names, type_name
 
 logger = logging.getLogger("sunbird_pipelines")
 

@@ -24,7 +24,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines import jobs
-from pipelines.settings import Loaded, UsageError, load
+from pipelines.configuration import Loaded, load
+from pipelines.settings import UsageError
 
 __all__ = ["Group", "Member", "beam_options_of", "load_group"]
 

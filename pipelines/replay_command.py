@@ -10,8 +10,9 @@ from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.configuration import Loaded
 from pipelines.replay import Outcome, Selection, moment, replay
-from pipelines.settings import Loaded, UsageError
+from pipelines.settings import UsageError
 
 __all__ = ["run"]
 

@@ -23,8 +23,9 @@ from apache_beam.runners.runner import PipelineState
 
 from pipelines import flink
 from pipelines.channels import FileSink, FileSource, KafkaSink, KafkaSource, NoSink, Sink, Source
+from pipelines.configuration import Loaded
 from pipelines.groups import Group, beam_options_of
-from pipelines.settings import Loaded, UsageError
+from pipelines.settings import UsageError
 from pipelines.shadow import shadowed
 from pipelines.watched_steps import watch
 from transforms.counters import counted_in_this_process, forget_counts

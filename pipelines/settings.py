@@ -1,30 +1,22 @@
-"""Settings of the jobs: what keys there are, and how they are read from files, overrides and defaults.
+"""Settings of the jobs: what keys there are.
 
 A job's settings are a frozen pydantic model whose fields carry upstream's dotted key as alias, so that a configuration
-file written for the upstream jobs works here (spec: core §3). ``load`` reads YAML, JSON and HOCON files, nested or
-dotted, lays ``--set`` overrides on top, and says where every value came from.
+file written for the upstream jobs works here (spec: core §3). ``pipelines.configuration`` reads them.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import UnionType
-from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import (
     AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -59,7 +51,7 @@ def key(name: str, default: Any = ..., meaning: str = "", *, seed_names: Sequenc
 # Servers that are another one, as a whole, unless a configuration names their host (spec: core §3.2, §3.3)
 _REDIS_PARTS = ("host", "port", "password", "tls")
 _CASSANDRA_PARTS = ("host", "port", "isMultiDCEnabled", "datacenter", "username", "password", "tls")
-_SAME_SERVER = {
+SAME_SERVER = {
     **dict.fromkeys(("dedup-redis", "dp-redis", "redis-meta"), ("redis", _REDIS_PARTS)),
     "ml-cassandra": ("lms-cassandra", _CASSANDRA_PARTS),
 }
@@ -101,7 +93,7 @@ class JobSettings(BaseModel):
             return data
         given = _by_real_name(cls, data)
         env = given.get("job.env", cls.model_fields["job_env"].default)
-        for prefix, (other, parts) in _SAME_SERVER.items():
+        for prefix, (other, parts) in SAME_SERVER.items():
             if f"{prefix}.host" not in given:
                 given |= {
                     f"{prefix}.{part}": given[f"{other}.{part}"]
@@ -330,149 +322,20 @@ class Neo4jSettings(JobSettings):
     neo4j_password: SecretStr | None = key("neo4j.password", None, "password of that user")
 
 
-# Keys of ours and of upstream that set an option of Beam's Flink runner, and what they mean.
-FLINK_OPTIONS: dict[str, tuple[str, str]] = {
-    "flink.master": ("flink_master", "Flink's REST address, host:port"),
-    "flink.worker-pool": ("environment_config", "address of the Python worker pool beside each TaskManager, host:port"),
-    "task.checkpointing.interval": ("checkpointing_interval", "period of the checkpoints, ms"),
-    "task.checkpointing.pause.between.seconds": (
-        "min_pause_between_checkpoints",
-        "least pause between checkpoints, milliseconds in spite of its name",
-    ),
-    "task.checkpointing.timeout": ("checkpoint_timeout_millis", "longest time of a checkpoint, ms"),
-}
-_TEXT_OPTIONS = ("flink.master", "flink.worker-pool")
-_STATE_BACKEND = re.compile(r"job\.enable\.distributed\.checkpointing|job\.statebackend\..+")
-_PARALLELISM = re.compile(r"(.+\.)?parallelism")
-_STATE_PARTS = ("job.statebackend.blob.storage.container", "job.statebackend.blob.storage.account")
-
-# Known keys that do nothing here, and why.
-NOT_USED_HERE: tuple[tuple[str, str], ...] = (
-    (r"kafka\.zookeeper", "Kafka's clients do not talk to ZooKeeper"),
-    (r"kafka\.producer\..+", "upstream does not read it either; Beam's Kafka writer keeps its own limits"),
-    (r"job\.bb", "upstream does not read it either"),
-    (r"job\.statebackend\..+", "only with job.enable.distributed.checkpointing: true"),
-    (r"job\.enable\.distributed\.checkpointing", "checkpoints go where the Flink cluster's configuration says"),
-    (
-        r"task\.checkpointing\.compressed",
-        "the Flink cluster sets it (execution.checkpointing.snapshot-compression)",
-    ),
-    (
-        r"task\.restart-strategy\..+",
-        "the Flink cluster's restart strategy holds; with so few attempts an outage would leave the job down",
-    ),
-    (r"redis\.connection\..+", "upstream does not read it either; there is one pool per worker process"),
-    (r"redisdb\.connection\.timeout", "upstream does not read it either"),
-    (
-        r"(redis|redis-meta|dp-redis|dedup-redis)\.(host|port|password|tls|database\..+)"
-        r"|(lms|ml)-cassandra\.(host|port|isMultiDCEnabled|keyspace|username|password|tls|datacenter)"
-        r"|ml-mongo\.(host|port|database|username|password|tls)|neo4j\.(routePath|graph)|es\.basePath"
-        r"|schema\.(basePath|supportedVersion)(\..+)?|service\.[\w.]+\.(basePath|entity|rcApiKey)"
-        r"|media_download_duration|sunbird_instance_name|kafka\.(broker-servers|groupId|input\.topic)"
-        r"|(content|framework|user)_read_api|cert_\w+|cloud_\w+|content_cloud_storage_container|content\.read\.api"
-        r"|program-service-baseUrl|source\.baseUrl|cloudstorage\..+|timezone|task\.window\.time"
-        r"|(sunbird_)?mail_server_\w+|sms_\w+|fcm_\w+|sunbird_(msg_91|notification|fcm)_\w+"
-        r"|content_auto_creator\.(allowed_\w+|content_\w+|bulk_\w+|artifact_\w+|temp_\w+|api_\w+|maxIteration|g_\w+"
-        r"|gdrive\.\w+|\w+_backoff_delay|actions)|object\.(cloud_props|override_manifest_props)|search_(exists_)?fields"
-        r"|batch_search_api|sunbird_(sso|keycloak)_\w+",
-        "this job does not need it",
-    ),
-)
-
 _SECRET = re.compile(
     r"password|secret|token|api_?key|storage_key|auth_key|account_key|service_account|91_auth", re.IGNORECASE
 )
 MASK = "********"
 
-SettingsType = TypeVar("SettingsType", bound=JobSettings)
-
-
-class Resolved(NamedTuple):
-    """A value that a run would use, and where it came from: ``default``, ``file NAME`` or ``--set``."""
-
-    value: Any
-    origin: str
-
-
-class NotUsed(NamedTuple):
-    """A known key that was given and does nothing here."""
-
-    key: str
-    value: Any
-    why: str
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A job's configuration. ``resolved`` holds typed values (secrets as ``SecretStr``) under the real dotted keys.
-
-    ``unknown`` are the keys that nobody knows, ``warnings`` is what an operator should read once, ``beam_options`` are
-    options of Beam's Flink runner that the configuration asks for (names without dashes, e.g. ``parallelism``).
-    """
-
-    settings: JobSettings
-    resolved: dict[str, Resolved]
-    unknown: list[str]
-    not_used_here: list[NotUsed]
-    beam_options: dict[str, Any]
-    warnings: list[str]
-
-
-class _Given(NamedTuple):
-    value: Any
-    origin: str
-
-
-def load(
-    settings_type: type[SettingsType],
-    files: Sequence[Path],
-    overrides: Sequence[str],
-    environ: Mapping[str, str],
-    job_name: str = "",
-) -> Loaded:
-    """Reads a job's configuration: defaults, then ``files`` in order, then ``overrides`` (``KEY=VALUE`` texts).
-
-    ``environ`` counts only where a file says ``${NAME}`` or ``${?NAME}``. ``job_name`` is appended to the checkpoint
-    root. Raises ``SettingsError`` (a file that can not be read; every missing, ill-typed or unresolved key) or
-    ``UsageError`` (an override that is not ``KEY=VALUE``). spec: core §3.1
-    """
-    warnings: list[str] = []
-    given = _layers(settings_type, [Path(path) for path in files], overrides, environ, warnings)
-    mine: dict[str, tuple[str, _Given]] = {}
-    for name, field in keys(settings_type).items():
-        accepted = next((accepted for accepted in _accepted(field) if accepted in given), None)
-        if accepted:
-            mine[name] = (accepted, given[accepted])
-    try:
-        settings = settings_type.model_validate({name: item.value for name, (_, item) in mine.items()})
-    except ValidationError as error:
-        raise SettingsError(_explain(error, settings_type, mine, files)) from None
-
-    attributes = _names(settings_type)
-    resolved = {
-        name: Resolved(getattr(settings, attributes[name]), _origin(name, mine)) for name in keys(settings_type)
-    }
-    beam_options, consumed = _beam_options(given, job_name)
-    resolved |= {name: Resolved(*given[name]) for name in sorted(consumed - attributes.keys())}
-    not_used_here, unknown = _others({n: item for n, item in given.items() if n not in attributes.keys() | consumed})
-    warnings += [
-        f"{other} ({given[other].origin}): not used, because its real name {name} is set too ({mine[name][1].origin})"
-        for name, field in keys(settings_type).items()
-        for other in seed_names(field)
-        if other in given and mine[name][0] != other
-    ]
-    warnings += [_unknown(name, given[name].origin, [*attributes, *FLINK_OPTIONS]) for name in unknown]
-    return Loaded(settings, resolved, unknown, not_used_here, beam_options, warnings)
-
 
 def keys(settings_type: type[JobSettings]) -> dict[str, FieldInfo]:
     """The real dotted keys of a settings model, in the order of its fields."""
-    return {_accepted(field)[0]: field for field in settings_type.model_fields.values()}
+    return {accepted_names(field)[0]: field for field in settings_type.model_fields.values()}
 
 
 def seed_names(field: FieldInfo) -> list[str]:
     """The other names by which a field's key may be written."""
-    return _accepted(field)[1:]
+    return accepted_names(field)[1:]
 
 
 def type_name(annotation: Any) -> str:
@@ -488,24 +351,32 @@ def type_name(annotation: Any) -> str:
     )
 
 
+def is_secret(name: str) -> bool:
+    """Whether a key of this name holds a secret."""
+    return _SECRET.search(name) is not None
+
+
 def masked(name: str, value: Any) -> Any:
     """``value`` as it may be shown: secrets, and passwords inside of addresses, are replaced."""
     if isinstance(value, SecretStr):
         return MASK
-    if _SECRET.search(name) and value not in (None, ""):
+    if is_secret(name) and value not in (None, ""):
         return MASK
     return re.sub(r"(://)[^/@\s:]+:[^/@\s]+@", rf"\1{MASK}@", value) if isinstance(value, str) else value
 
 
-def _accepted(field: FieldInfo) -> list[str]:
+def accepted_names(field: FieldInfo) -> list[str]:
+    """The names by which a field's key may be written, the real one first."""
     choices = field.validation_alias
     return [str(c) for c in choices.choices] if isinstance(choices, AliasChoices) else [str(field.alias)]
 
 
-def _names(settings_type: type[JobSettings]) -> dict[str, str]:
-    """Every accepted dotted key -> attribute."""
+def attributes_of(settings_type: type[JobSettings]) -> dict[str, str]:
+    """The model's attributes by every accepted dotted key."""
     return {
-        accepted: attribute for attribute, field in settings_type.model_fields.items() for accepted in _accepted(field)
+        accepted: attribute
+        for attribute, field in settings_type.model_fields.items()
+        for accepted in accepted_names(field)
     }
 
 
@@ -513,347 +384,9 @@ def _by_real_name(settings_type: type[JobSettings], data: Mapping[str, Any]) -> 
     """The given values under their real keys; unknown names stay, so that the model can refuse them."""
     given = {name: value for name, value in data.items() if value is not None}
     for attribute, field in settings_type.model_fields.items():
-        real, *others = _accepted(field)
+        real, *others = accepted_names(field)
         for other in [attribute, *others]:
             if other in given and other != real:
                 given.setdefault(real, given[other])
                 del given[other]
     return given
-
-
-# Reading
-
-
-def _layers(
-    settings_type: type[JobSettings],
-    files: Sequence[Path],
-    overrides: Sequence[str],
-    environ: Mapping[str, str],
-    warnings: list[str],
-) -> dict[str, _Given]:
-    """Every key that a file or an override sets, with the value that counts."""
-    from_command = _overrides(settings_type, overrides)
-    given: dict[str, _Given] = {}
-    trees = [_read(path, environ, warnings) for path in files]
-    for position, path in enumerate(files):
-        values = trees[position]
-        if _is_hocon(path):
-            later = dict(leaf for tree in trees[position + 1 :] for leaf in _plain_leaves(tree))
-            earlier = _substitution_defaults(settings_type) | {name: item.value for name, item in given.items()}
-            values = _resolve_hocon(path, values, earlier, later | from_command, environ)
-        given |= {name: _Given(value, f"file {path}") for name, value in _flatten(values) if value is not None}
-    given |= {name: _Given(value, "--set") for name, value in from_command.items()}
-    return {name: item for name, item in given.items() if item.value is not None}
-
-
-def _is_hocon(path: Path) -> bool:
-    return Path(path).suffix.lower() in (".conf", ".hocon")
-
-
-def _read(path: Path, environ: Mapping[str, str], warnings: list[str]) -> Any:
-    """A mapping, nested or dotted (YAML, JSON: substituted), or an unresolved HOCON tree."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SettingsError(f"{path}: no such file. Give --config the path of a YAML, JSON or HOCON file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: can not be read as text: {error}") from None
-    if _is_hocon(path):
-        return _parse_hocon(path, text, warnings)
-    try:
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        kind = "JSON" if path.suffix.lower() == ".json" else "YAML (.json and .conf are read as JSON and HOCON)"
-        raise SettingsError(f"{path}: is not {kind}{_place(error)}") from None
-    if content is None:
-        return {}
-    _must_be_mapping(path, content)
-    try:
-        return _nest(path, content, environ)
-    except RecursionError:
-        raise SettingsError(f"{path}: a value of it contains itself") from None
-
-
-def _must_be_mapping(path: Path, content: Any) -> None:
-    if not isinstance(content, Mapping):
-        raise SettingsError(f"{path}: must hold keys and values, e.g. `kafka.broker-servers: localhost:9092`")
-
-
-def _nest(path: Path, content: Mapping[Any, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        name: [_substitute(path, name, v, environ) for v in value]
-        if isinstance(value, list)
-        else _substitute(path, name, value, environ)
-        for name, value in _flatten(content)
-    }
-
-
-def _substitute(path: Path, name: str, value: Any, environ: Mapping[str, str]) -> Any:
-    """``${NAME}`` and ``${?NAME}`` inside a text; a text that is nothing but an unset ``${?NAME}`` is no value."""
-    if not isinstance(value, str):
-        return value
-    unset_alone = re.fullmatch(r"\$\{\?(\w+)\}", value)
-    if unset_alone and unset_alone[1] not in environ:
-        return None
-
-    def variable(match: re.Match[str]) -> str:
-        optional, variable_name = match[1], match[2]
-        if variable_name not in environ and not optional:
-            raise SettingsError(
-                f"{name}: {path} refers to ${{{variable_name}}}, which is not set in the environment. "
-                f"Set it, write ${{?{variable_name}}} if it may be missing, or remove the line."
-            )
-        return environ.get(variable_name, "")
-
-    return re.sub(r"\$\{(\??)(\w+)\}", variable, value)
-
-
-def _parse_hocon(path: Path, text: str, warnings: list[str]) -> Any:
-    from pyhocon import ConfigFactory  # noqa: PLC0415 - only for files that need it
-
-    if re.search(r"""^\s*include\s+(required\()?\s*(url\(|"(https?|ftp)://)""", text, re.MULTILINE):
-        raise SettingsError(f"{path}: includes an address of the network. Fetch that file and include it by its path.")
-    for included in re.findall(r"""^\s*include\s+(?:file\()?\s*"([^"]+)"\)?""", text, re.MULTILINE):
-        if not (path.parent / included).exists():
-            warnings.append(
-                f'{path}: include "{included}": no such file beside it; the defaults of this project hold '
-                "for what it would set (sunbird-pipelines config JOB lists them)"
-            )
-    for variable in _in_quotes(text):
-        warnings.append(f"{path}: HOCON replaces nothing inside of quotes: {variable} stays as it is. Leave them out.")
-    logging.getLogger("pyhocon").setLevel(logging.ERROR)  # it would say again what was just said
-    try:
-        tree = ConfigFactory.parse_string(text, basedir=str(path.parent), resolve=False)
-    except Exception as error:  # pyparsing's and pyhocon's errors have no common ancestor
-        raise SettingsError(f"{path}: is not HOCON{_place(error)}") from None
-    _must_be_mapping(path, tree)
-    return tree
-
-
-def _in_quotes(hocon: str) -> list[str]:
-    return [
-        variable
-        for line in hocon.splitlines()
-        if not line.lstrip().startswith(("#", "//"))
-        for quoted in re.findall(r'"(?:[^"\\]|\\.)*"', line)
-        for variable in re.findall(r"\$\{[^}]*\}", quoted)
-    ]
-
-
-def _resolve_hocon(
-    path: Path, tree: Any, earlier: Mapping[str, Any], later: Mapping[str, Any], environ: Mapping[str, str]
-) -> dict[str, Any]:
-    """The file's own keys with ``${other.key}`` and ``${VARIABLE}`` replaced.
-
-    As with upstream's library, references are resolved when all layers are known: later files and overrides win over
-    the file itself, earlier files and defaults fill its gaps, the environment is last.
-    """
-    from pyhocon.config_parser import ConfigParser  # noqa: PLC0415
-    from pyhocon.exceptions import ConfigException  # noqa: PLC0415
-
-    own = {name for name, _ in _flatten(tree)}
-    for name, value in later.items():
-        if value is not None and _fits(name, own - {name}):
-            tree.put(name, value)
-    for name, value in [*earlier.items(), *((n, v) for n, v in environ.items() if re.fullmatch(r"\w+", n))]:
-        if name not in later and _fits(name, own):
-            tree.put(name, value)
-    try:
-        ConfigParser.resolve_substitutions(tree)
-    except ConfigException as error:
-        raise SettingsError(
-            f"{path}: {_one_line(error).rstrip('.')}. "
-            "Set that key or environment variable, or write ${?…} if it may be missing."
-        ) from None
-    return {
-        name: value
-        for name, value in _flatten(tree)
-        if any(name == mine or name.startswith(f"{mine}.") for mine in own)
-    }
-
-
-def _fits(name: str, taken: set[str]) -> bool:
-    """Whether ``name`` can stand in a tree beside ``taken``: neither the same, nor above, nor below."""
-    return not any(name == t or name.startswith(f"{t}.") or t.startswith(f"{name}.") for t in taken)
-
-
-def _flatten(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        dotted = prefix + str(name).strip('"')
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{dotted}.")
-        else:
-            yield dotted, value
-
-
-def _plain_leaves(tree: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, value) for name, value in _flatten(tree) if isinstance(value, str | int | float | bool))
-
-
-def _substitution_defaults(settings_type: type[JobSettings]) -> dict[str, Any]:
-    """What ``${other.key}`` may find although no file sets it: upstream's base file has these."""
-    return {
-        name: field.default
-        for name, field in keys(settings_type).items()
-        if isinstance(field.default, str | int | bool) and "{env}" not in str(field.default)
-    }
-
-
-def _overrides(settings_type: type[JobSettings], overrides: Sequence[str]) -> dict[str, Any]:
-    attributes = _names(settings_type)
-    result: dict[str, Any] = {}
-    for text in overrides:
-        name, equals, raw = text.partition("=")
-        name = name.strip()
-        if not equals or not name:
-            raise UsageError(f"--set {name}: must be KEY=VALUE, e.g. --set redis.host=localhost")
-        try:
-            value = yaml.safe_load(raw) if raw else ""
-        except yaml.YAMLError:
-            value = raw
-        if isinstance(value, dict):
-            value = raw
-        if name in attributes and not isinstance(value, str | list | None):
-            field = settings_type.model_fields[attributes[name]]
-            if type_name(field.annotation) in ("text", "secret text"):
-                value = raw  # a password of 0123 or a topic called `on` is meant as it is written
-        result[name] = value
-    return result
-
-
-# Judging
-
-
-def _beam_options(given: Mapping[str, _Given], job_name: str) -> tuple[dict[str, Any], set[str]]:
-    """The options of Beam's Flink runner that the keys ask for, and the keys that were used for it."""
-    options: dict[str, Any] = {}
-    consumed: set[str] = set()
-    for name, (option, _) in FLINK_OPTIONS.items():
-        if name in given:
-            consumed.add(name)
-            options[option] = str(given[name].value) if name in _TEXT_OPTIONS else _whole(name, given[name])
-    if "environment_config" in options:
-        options["environment_type"] = "EXTERNAL"
-    # Beam knows one parallelism for all steps: the largest that the steps ask for
-    steps = {name: _whole(name, item) for name, item in given.items() if _PARALLELISM.fullmatch(name)}
-    if steps:
-        options["parallelism"] = max(steps.values())
-        consumed |= steps.keys()
-    enabled = given.get("job.enable.distributed.checkpointing")
-    if enabled and _true_or_false("job.enable.distributed.checkpointing", enabled):
-        root = _checkpoint_root(given)
-        if root:
-            options["state_backend"] = "filesystem"
-            options["state_backend_storage_path"] = f"{root.rstrip('/')}/{job_name}".rstrip("/")
-            consumed |= {name for name in given if _STATE_BACKEND.fullmatch(name)}
-    return options, consumed
-
-
-def _checkpoint_root(given: Mapping[str, _Given]) -> str | None:
-    if "job.statebackend.base.url" in given:
-        return str(given["job.statebackend.base.url"].value)
-    if all(part in given for part in _STATE_PARTS):
-        container, account = (given[part].value for part in _STATE_PARTS)
-        directory = given.get("job.statebackend.blob.storage.checkpointing.dir")
-        return f"wasbs://{container}@{account}/{directory.value if directory else 'flink-jobs'}"
-    return None
-
-
-def _whole(name: str, item: _Given) -> int:
-    try:
-        if isinstance(item.value, bool):
-            raise ValueError
-        number = int(item.value)
-    except (TypeError, ValueError):
-        raise SettingsError(_wrong(name, item, "must be a whole number")) from None
-    if number < 0:
-        raise SettingsError(_wrong(name, item, "must not be negative"))
-    return number
-
-
-def _true_or_false(name: str, item: _Given) -> bool:
-    text = str(item.value).lower()
-    if text not in ("true", "false"):
-        raise SettingsError(_wrong(name, item, "must be true or false"))
-    return text == "true"
-
-
-def _wrong(name: str, item: _Given, what: str) -> str:
-    shown = "" if isinstance(item.value, SecretStr) or _SECRET.search(name) else f", not {masked(name, item.value)!r}"
-    way_out = "Correct it there" if item.origin == "--set" else f"Correct it there or pass --set {name}=VALUE"
-    return f"{name} ({item.origin}): {what}{shown}. {way_out}."
-
-
-def _origin(name: str, mine: Mapping[str, tuple[str, _Given]]) -> str:
-    if name in mine:
-        return mine[name][1].origin
-    prefix, _, part = name.partition(".")
-    other, parts = _SAME_SERVER.get(prefix, ("", ()))
-    same = part in parts and f"{prefix}.host" not in mine
-    return f"as {other}.{part}" if same and f"{other}.{part}" in mine else "default"
-
-
-def _explain(
-    error: ValidationError,
-    settings_type: type[JobSettings],
-    mine: Mapping[str, tuple[str, _Given]],
-    files: Sequence[Path],
-) -> str:
-    lines = []
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
-        if not fault["loc"]:  # keys that must fit each other: the validator names them
-            lines.append(fault["msg"].removeprefix("Value error, "))
-            continue
-        name = str(fault["loc"][0])
-        field = keys(settings_type).get(name)
-        if fault["type"] == "missing":
-            read = ", ".join(str(path) for path in files) or "no file"
-            lines.append(
-                f"{name}: is missing and has no default ({read} read). "
-                f"Write it into a --config file or pass --set {name}=VALUE."
-            )
-        elif name in mine and field:
-            accepted, item = mine[name]
-            if type_name(field.annotation) == "secret text":
-                item = _Given(SecretStr(""), item.origin)
-            lines.append(_wrong(accepted, item, _demand(fault["type"], fault["msg"], type_name(field.annotation))))
-    return "\n".join(lines)
-
-
-def _demand(fault: str, message: str, kind: str) -> str:
-    """What a value must be, in an operator's words."""
-    if fault == "string_type" or kind == "secret text":
-        return "must be text (put the value in quotes)"
-    if fault.endswith(("_parsing", "_type", "_from_float")):
-        return f"must be {kind if kind == 'true or false' else 'a ' + kind}"
-    return message.removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
-
-
-def _others(given: Mapping[str, _Given]) -> tuple[list[NotUsed], list[str]]:
-    """The keys that no field takes: those that are known to do nothing here, and those that nobody knows."""
-    not_used, unknown = [], []
-    for name, item in given.items():
-        why = next((why for pattern, why in NOT_USED_HERE if re.fullmatch(pattern, name)), None)
-        if why is None:
-            unknown.append(name)
-        else:
-            not_used.append(NotUsed(name, masked(name, item.value), why))
-    return not_used, unknown
-
-
-def _unknown(name: str, origin: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    return f"{name} ({origin}): unknown key, ignored" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _place(error: Exception) -> str:
-    """Where a parser stopped. Its own message may quote the file, and with it a password."""
-    mark = getattr(error, "problem_mark", None)  # YAML counts from 0, JSON and HOCON from 1
-    line, column = (
-        (mark.line + 1, mark.column + 1) if mark else (getattr(error, "lineno", None), getattr(error, "col", None))
-    )
-    return f": look at line {line}, column {column or getattr(error, 'colno', 1)}" if line else ""

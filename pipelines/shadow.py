@@ -35,7 +35,8 @@ from io_connectors.pace import Pace
 from io_connectors.redis import Redis
 from io_connectors.smtp import Smtp
 from io_connectors.threads import Threads
-from pipelines.settings import Loaded, UsageError
+from pipelines.configuration import Loaded
+from pipelines.settings import UsageError
 from transforms.counters import count
 from transforms.decode import value_at
 from transforms.services import Documents, Mails, Objects, ServiceRefused

@@ -17,7 +17,8 @@ from pydantic import model_validator
 from pipelines import activity_aggregate_updater as progress
 from pipelines import collection_cert_pre_processor as check
 from pipelines import collection_certificate_generator as issue
-from pipelines.settings import JobSettings, UsageError, key, keys, load
+from pipelines.configuration import load
+from pipelines.settings import JobSettings, UsageError, key, keys
 
 __all__ = ["CheckSettings", "IssueSettings", "TraceSettings", "trace_settings"]
 

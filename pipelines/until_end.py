@@ -16,7 +16,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from io_connectors.kafka import once_the_group_is_found
 from pipelines import flink, runtime
 from pipelines.channels import FileSink, KafkaSink, KafkaSource, NoSink, Sink, positions_read
-from pipelines.settings import KafkaSettings, Loaded
+from pipelines.configuration import Loaded
+from pipelines.settings import KafkaSettings
 
 _log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import psutil
 from deploy.local.progress import Progress
 from deploy.local.stack import Stack
 from pipelines import flink, jobs
-from pipelines.settings import load as load_settings
+from pipelines.configuration import load as load_settings
 from tests.bench.job import submitted
 from tests.bench.kafka import CERTIFICATE, FAILED, Outcome, Outputs, Topics, publish, topics
 from tests.bench.load import Load, Shape, load_of

@@ -18,8 +18,9 @@ from referencing.jsonschema import DRAFT7
 from deploy.helm import jobs as chart_jobs
 from deploy.local import flink
 from pipelines import jobs
+from pipelines.configuration import load
 from pipelines.groups import beam_options_of, load_group
-from pipelines.settings import UsageError, load
+from pipelines.settings import UsageError
 from tests.deploy.tools import tool
 
 HELM = Path(__file__).parents[2] / "deploy/helm"

@@ -11,7 +11,7 @@ import yaml
 
 from deploy.local.stack import Stack
 from pipelines import jobs, runtime
-from pipelines.settings import load
+from pipelines.configuration import load
 
 SERVICES = ("cassandra", "redis", "elasticsearch", "mongo", "neo4j", "object-storage", "smtp", "stubs")
 # spec: core §15 case 2, and what else is no event

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from io_connectors.memory import MemoryCassandra
 from pipelines import merge_user_courses as job
 from pipelines.channels import MemorySink, MemorySource
+from pipelines.configuration import load
 from pipelines.runtime import refuse_failures_without_sink
-from pipelines.settings import SettingsError, load
+from pipelines.settings import SettingsError
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from tests.pipelines.certificate_site import Death, Died

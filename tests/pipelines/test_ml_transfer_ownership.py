@@ -15,7 +15,7 @@ from hypothesis import settings as options
 from hypothesis import strategies as st
 
 from pipelines import ml_transfer_ownership as job
-from pipelines.settings import load
+from pipelines.configuration import load
 from schemas.event_schemas import validator
 from tests.pipelines.certificate_site import Death, Died
 from tests.pipelines.ml_site import MlSite, without_ids

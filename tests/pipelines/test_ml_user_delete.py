@@ -14,7 +14,8 @@ from hypothesis import settings as options
 from hypothesis import strategies as st
 
 from pipelines import ml_user_delete as job
-from pipelines.settings import SettingsError, load
+from pipelines.configuration import load
+from pipelines.settings import SettingsError
 from schemas.event_schemas import validator
 from schemas.mongo import OWNERS
 from tests.pipelines.certificate_site import Death, Died

@@ -32,8 +32,9 @@ from io_connectors.smtp import Smtp
 from io_connectors.threads import Threads
 from pipelines import notification_job as job
 from pipelines.channels import MemorySink, MemorySource
+from pipelines.configuration import load
 from pipelines.runtime import RunRequest, refuse_failures_without_sink, run
-from pipelines.settings import SettingsError, load
+from pipelines.settings import SettingsError
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from tests.pipelines.certificate_site import Died

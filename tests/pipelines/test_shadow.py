@@ -19,8 +19,9 @@ from io_connectors.memory_objects import MemoryObjectStore
 from pipelines import activity_aggregate_updater as progress
 from pipelines import enrolment_reconciliation as reconciliation
 from pipelines import jobs
+from pipelines.configuration import Loaded, load
 from pipelines.runtime import RunRequest, run
-from pipelines.settings import Loaded, UsageError, load
+from pipelines.settings import UsageError
 from pipelines.shadow import (
     CALLS,
     DIFFERS,

@@ -13,19 +13,18 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from pipelines import jobs
+from pipelines.configuration import Loaded, load
 from pipelines.settings import (
     CassandraSettings,
     DedupRedisSettings,
     DpRedisSettings,
     JobSettings,
     KafkaSettings,
-    Loaded,
     MlCassandraSettings,
     SettingsError,
     UsageError,
     key,
     keys,
-    load,
     masked,
     seed_names,
     type_name,

@@ -15,7 +15,7 @@ import pytest
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 
 from pipelines import jobs
-from pipelines.settings import load
+from pipelines.configuration import load
 from transforms.decode import Record
 
 FROZEN = Path(__file__).with_name("step_labels.json")
