@@ -232,9 +232,7 @@ class ShadowKeyValues:
         return sum(there)
 
     def set_hash(self, key: str, values: Mapping[str, str]) -> None:
-        found = self._store.hash_map(key, all_fields=True)
-        # read as the data cache reads: what was written as JSON comes back parsed, and nothing as nothing
-        self._comparison.told(f"key {key}", [name for name in values if values[name] and name not in found])
+        self._comparison.told(f"key {key}", self._differing(key, values))
 
     def delete_hash_fields(self, key: str, fields: Sequence[str]) -> None:
         found = self._store.hash_map(key, all_fields=True)
@@ -243,10 +241,15 @@ class ShadowKeyValues:
     def change_hashes(self, changes: Mapping[str, HashChange]) -> list[Refused | None]:
         for key, change in changes.items():
             found = self._store.hash_map(key, all_fields=True)
-            wanted = data_cache.hash_map(change.put, all_fields=True)
-            differing = [name for name in change.put if wanted.get(name) != found.get(name)]
-            self._comparison.told(f"key {key}", [*differing, *(name for name in change.remove if name in found)])
+            removed = [name for name in change.remove if name in found]
+            self._comparison.told(f"key {key}", [*self._differing(key, change.put), *removed])
         return [None] * len(changes)
+
+    def _differing(self, key: str, values: Mapping[str, str]) -> list[str]:
+        """The fields that would change, both sides read as the data cache reads them."""
+        found = self._store.hash_map(key, all_fields=True)
+        wanted = data_cache.hash_map(values, all_fields=True)
+        return [name for name in values if wanted.get(name) != found.get(name)]
 
 
 _READS = ("members", "exists", "get", "scan", "json_map", "hash_map", "hash_fields")
