@@ -1,9 +1,10 @@
 """`sunbird-pipelines demo`: the learner's journey on the local stack.
 
 A course is published, learners enrol, answer quizzes and learn, and seven jobs, on Flink, keep scores and progress,
-merge accounts, count again what got lost, decide who has earned a certificate, and issue it. Then three more, as one
-job, tell a learner by mail, delete an account, and give the batch to another owner. Everything is real: the servers,
-the jobs, the topics. The end is checked against what the scenario implies, and shown on the terminal and on a page.
+merge accounts, count again what got lost, decide who has earned a certificate, and issue it. Then three more tell a
+learner by mail, delete an account, and give the batch to another owner. All ten are submitted as one group: a minute
+less than one by one. Everything is real: the servers, the jobs, the topics. The end is checked against what the
+scenario implies, and shown on the terminal and on a page.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from deploy.local.demo_certificates import (
     expected_certificates,
 )
 from deploy.local.demo_outcome import Outcome
-from deploy.local.demo_people import GROUP, PEOPLE_JOBS, Happened, People, problems
+from deploy.local.demo_people import PEOPLE_JOBS, Happened, People, problems
 from deploy.local.end_state import certificate_differences, differences, score_differences
 from deploy.local.errors import StackError
 from deploy.local.errors import UsageError as StackUsageError
@@ -54,7 +55,9 @@ from schemas.counters import COUNTERS
 
 SERVICES = ("kafka", "cassandra", "redis", "elasticsearch", "flink", "object-storage", "smtp", "stubs")
 # certificates of this project's own, with their pictures, instead of records of Sunbird RC
-SETTINGS = {GENERATOR: ("--set", "enable.rc.certificate=false")}
+SETTINGS: Mapping[str, Mapping[str, Any]] = {GENERATOR: {"enable.rc.certificate": False}}
+GROUP = "demo"
+ALL_JOBS = (*JOBS, *PEOPLE_JOBS)
 
 CACHE_SECONDS = 90
 END_STATE_SECONDS = 180
@@ -219,7 +222,7 @@ class Demo:
             certificates = certification(scenario, run)
             people = stage.people(self._directory, certificates)
             with steps.step("jobs", "submitting to Flink") as say:
-                self._submit(stage, say, people, meanwhile=lambda: stage.prepare(scenario, certificates))
+                self._submit(stage, say, meanwhile=lambda: stage.prepare(scenario, certificates))
             with steps.step("course", "publishing") as say:
                 self._publish(stage, scenario.courses[0], say)
             with steps.step("quizzes", "answering") as say:
@@ -241,7 +244,7 @@ class Demo:
         self._console.print(f"The certificates: {self._page}", soft_wrap=True, markup=False)
         if self._open_page:
             webbrowser.open(self._page.absolute().as_uri())
-        others = sorted(set(COUNTERS) - set(JOBS) - set(PEOPLE_JOBS))
+        others = sorted(set(COUNTERS) - set(ALL_JOBS))
         more = ", ".join(others)
         self._console.print(f"What else there is (sunbird-pipelines config JOB): {more}.", soft_wrap=True)
         found_wrong = [*outcome.problems, *problems(outcome.people)]
@@ -266,34 +269,32 @@ class Demo:
                 raise
         return stack.environment()
 
-    def _submit(self, stage: Stage, say: Callable[[str], None], people: People, meanwhile: Callable[[], None]) -> None:
-        """Submit all jobs side by side, in place of those that an earlier run left, and wait until they run."""
+    def _submit(self, stage: Stage, say: Callable[[str], None], meanwhile: Callable[[], None]) -> None:
+        """Submit all jobs as one group, in place of those that an earlier run left, and wait until they run."""
         _cancel_jobs(stage.flink, say)
         stage.note_waiting_records()
         self._submitted = True
-        configuration = self._directory / "demo.yaml"
-        configuration.write_text(yaml.safe_dump(stage.environment, sort_keys=False))
-        options = ("--config", str(configuration))
-        logs = self._directory / "logs"
-        with contextlib.ExitStack() as submissions:
-            waits = {
-                name: submissions.enter_context(
-                    flink_jobs.submitted(
-                        stage.flink, name, (*options, *SETTINGS.get(name, ())), logs / f"demo-{name}.log"
-                    )
-                )
-                for name in JOBS
-            }
-            people_run = submissions.enter_context(people.submitted(configuration))
-            say("submitting to Flink, enrolling the learners meanwhile")
+        group, log = self._group(stage.environment), self._directory / "logs" / f"{GROUP}.log"
+        with flink_jobs.submitted(stage.flink, GROUP, [], log, group=group) as until_they_run:
+            say(f"submitting {len(ALL_JOBS)} jobs to Flink as one group, enrolling the learners meanwhile")
             meanwhile()
-            for name, wait in waits.items():
-                say(f"waiting for {name} to run")
-                stage.job_ids[name] = wait()
-            say(f"waiting for {', '.join(PEOPLE_JOBS)} to run")
-            people_run()
-        say(f"{len(JOBS)} jobs and a group of {len(PEOPLE_JOBS)} run, see http://{stage.flink}")
+            say(f"waiting for the {len(ALL_JOBS)} jobs to run")
+            stage.job_id = until_they_run()
+        say(f"{len(ALL_JOBS)} jobs run as one, the group {GROUP} ({group}), see http://{stage.flink}")
         stage.wait_for_waiting_records(say)
+
+    def _group(self, environment: Mapping[str, Any]) -> Path:
+        """The file of the group: each job has the stack's settings, then those of its own."""
+        site = self._directory / "demo.yaml"
+        _write(site, environment)
+        files = {job: [site.name] for job in ALL_JOBS}
+        for job, settings in SETTINGS.items():
+            own = self._directory / f"demo-{job}.yaml"
+            _write(own, settings)
+            files[job].append(own.name)
+        group = self._directory / "demo-group.yaml"
+        _write(group, {"group": GROUP, "jobs": files})
+        return group
 
     def _clean_up(self) -> None:
         """Stop what the demo started, unless it is to be kept. Another Ctrl-C does not stop the stopping."""
@@ -370,7 +371,7 @@ class EndState:
         stored = stage.reader.read(self._scenario.courses, list(progress.end_states))
         assert stage.certificates is not None  # noqa: S101 - the stage was prepared
         certificates = stage.certificates.read()
-        counted = {name: stage.counted(name) for name in JOBS}
+        counted = stage.counted()
         problems = []
         for enrolment, state in progress.end_states.items():
             problems += differences(enrolment, state, stored[enrolment])
@@ -409,8 +410,12 @@ class EndState:
         )
 
 
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(yaml.safe_dump(dict(content), sort_keys=False))
+
+
 def _cancel_jobs(flink: str, say: Callable[[str], None]) -> None:
-    for name in (*JOBS, GROUP):
+    for name in (GROUP, *ALL_JOBS):
         for job in flink_jobs.jobs(flink, name):
             if job.lives:
                 say(f"cancelling {name}, which runs")

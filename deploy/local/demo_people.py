@@ -1,17 +1,14 @@
 """The last act of the demo, of people: a learner is told of a certificate by mail, an account is deleted, and the
-owner of the batch is replaced.
-
-Three light jobs do it, as one job on Flink (`sunbird-pipelines run-group`).
+owner of the batch is replaced. Three light jobs do it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import email
 import email.policy
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -20,10 +17,8 @@ from urllib.parse import quote
 
 import redis
 import requests
-import yaml
 from cassandra.cluster import Session
 
-from deploy.local import flink_jobs
 from deploy.local.demo_certificates import Certification
 from deploy.local.kafka_client import Sender
 from deploy.local.scenario import Enrolment
@@ -32,7 +27,6 @@ from deploy.local.smtp import mails
 NOTIFICATION, DELETION, TRANSFER = "notification-job", "user-deletion-cleanup", "user-ownership-transfer"
 PEOPLE_JOBS = (NOTIFICATION, DELETION, TRANSFER)
 TOPICS = {NOTIFICATION: "lms.notification", DELETION: "delete.user", TRANSFER: "user.ownership.transfer"}
-GROUP = "people"
 
 PROFILES_DATABASE = 12
 ORGANISATION = "0140111111111111110"
@@ -87,19 +81,6 @@ class People:
     @property
     def address(self) -> str:
         return f"{self.told.user_id}@school.example"
-
-    # --- the jobs
-
-    @contextlib.contextmanager
-    def submitted(self, configuration: Path) -> Iterator[Callable[[], str]]:
-        """Begin to run the three jobs as one; the function given waits until they run, and gives the job's id."""
-        group = self.directory / "people.yaml"
-        files = {job: [str(configuration.absolute())] for job in PEOPLE_JOBS}
-        group.write_text(yaml.safe_dump({"group": GROUP, "jobs": files}, sort_keys=False))
-        log = self.directory / "logs" / "demo-people.log"
-        flink = str(self.environment["flink.master"])
-        with flink_jobs.submitted(flink, GROUP, [], log, group=group) as wait:
-            yield wait
 
     # --- what is there, and what happens
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import requests
@@ -27,34 +28,43 @@ def counters(flink: str, job_id: str, job_name: str) -> dict[str, int]:
     (metrics.fetcher.update-interval), and begins anew when the job is restarted. Raises requests.RequestException.
     spec: core §11
     """
-    counted = dict.fromkeys(COUNTERS.get(job_name, ()), 0)
+    return counters_of_group(flink, job_id, (job_name,))[job_name]
+
+
+def counters_of_group(flink: str, job_id: str, job_names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The counters of each of these jobs, which run as one; otherwise as `counters`."""
+    counted = {job_name: dict.fromkeys(COUNTERS.get(job_name, ()), 0) for job_name in job_names}
     job = _get(f"http://{flink}/jobs/{job_id}")
     if job["state"] in ("CANCELED", "FAILED", "FINISHED"):
-        found = _accumulated(_get(f"http://{flink}/jobs/{job_id}/accumulators"), job_name)
+        found = _accumulated(_get(f"http://{flink}/jobs/{job_id}/accumulators"))
     else:
-        found = _measured(f"http://{flink}/jobs/{job_id}/vertices", [v["id"] for v in job["vertices"]], job_name)
-    for name, number in found:
-        counted[name] = counted.get(name, 0) + number
+        found = _measured(f"http://{flink}/jobs/{job_id}/vertices", [v["id"] for v in job["vertices"]], job_names)
+    for job_name, name, number in found:
+        if job_name in counted:
+            counted[job_name][name] = counted[job_name].get(name, 0) + number
     return counted
 
 
-def _measured(vertices: str, ids: list[str], job_name: str) -> Iterator[tuple[str, int]]:
+def _measured(vertices: str, ids: list[str], job_names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """Of each task: its number, the operator, the namespace and the name of the counter make the metric's name."""
+    ours = re.compile(rf".*\.({'|'.join(map(re.escape, job_names))})_(.*)")
     for vertex in ids:
         address = f"{vertices}/{vertex}/metrics"
-        there = [metric["id"] for metric in _get(address) if f".{job_name}_" in metric["id"]]
-        for start in range(0, len(there), _NAMES_AT_ONCE):
-            for metric in _get(address, get=",".join(there[start : start + _NAMES_AT_ONCE])):
-                yield metric["id"].rpartition(f".{job_name}_")[2], int(metric["value"])
+        there = {metric["id"]: found for metric in _get(address) if (found := ours.fullmatch(metric["id"]))}
+        names = list(there)
+        for start in range(0, len(names), _NAMES_AT_ONCE):
+            for metric in _get(address, get=",".join(names[start : start + _NAMES_AT_ONCE])):
+                job_name, name = there[metric["id"]].groups()
+                yield job_name, name, int(metric["value"])
 
 
-def _accumulated(accumulators: dict[str, Any], job_name: str) -> Iterator[tuple[str, int]]:
+def _accumulated(accumulators: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
     for accumulator in accumulators["user-task-accumulators"]:
         if accumulator["name"] == _ACCUMULATOR:
             for info in json.loads(accumulator["value"])["metrics"].get("attempted", ()):
                 labels = info.get("labels", {})
-                if info["urn"] == _USER_COUNTER and labels.get("NAMESPACE") == job_name:
-                    yield labels["NAME"], _number(info.get("payload", ""))
+                if info["urn"] == _USER_COUNTER:
+                    yield labels["NAMESPACE"], labels["NAME"], _number(info.get("payload", ""))
 
 
 def _number(payload: str) -> int:

@@ -28,7 +28,7 @@ from deploy.local.demo_certificates import (
 from deploy.local.demo_people import People
 from deploy.local.end_state import CertificateReader, Reader, differences
 from deploy.local.errors import StackError
-from deploy.local.flink_counters import counters
+from deploy.local.flink_counters import counters_of_group
 from deploy.local.kafka_client import Listener, Sender, waiting_records
 from deploy.local.scenario import Course, Platform, Scenario, expected, merge_event, sync_event
 from schemas import redis_keys
@@ -82,7 +82,7 @@ class Stage:
     def __init__(self, environment: Mapping[str, Any], session: Session) -> None:
         self.environment = environment
         self.flink = str(environment["flink.master"])
-        self.job_ids: dict[str, str] = {}
+        self.job_id = ""  # of the group on Flink
         self.heard = Heard()
         self._env = str(environment["job.env"])
         self._brokers = str(environment["kafka.broker-servers"])
@@ -134,20 +134,20 @@ class Stage:
             if anything:
                 say(f"{name} handles {waiting} records that were left for it")
                 self._wait_until_done(name)
-            self._before[name] = counters(self.flink, self.job_ids[name], name)
+        self._before = self._counted_so_far()
         requested = JOBS[PRE_PROCESSOR].topic
         failed = [job.failed for job in JOBS.values() if job.failed]
         self._listener = Listener(self._brokers, [f"{self._env}.{topic}" for topic in (TELEMETRY, requested, *failed)])
 
     def _wait_until_done(self, name: str) -> None:
         """Until the group has committed the end of its topic, and nothing more is counted for a while."""
-        last: dict[str, int] = {}
+        last: dict[str, dict[str, int]] = {}
         still_since = time.monotonic()
         job = JOBS[name]
 
         def done() -> bool:
             nonlocal last, still_since
-            now = counters(self.flink, self.job_ids[name], name)
+            now = self._counted_so_far()
             if now != last:
                 last, still_since = now, time.monotonic()
             if time.monotonic() - still_since < STILL_SECONDS:
@@ -156,18 +156,20 @@ class Stage:
 
         wait_until(done, BACKLOG_SECONDS, f"{name} did not handle the records that were left for it")
 
-    def counted(self, name: str) -> dict[str, int]:
-        """What a job counted since `wait_for_waiting_records`."""
-        before = self._before[name]
+    def counted(self) -> dict[str, dict[str, int]]:
+        """What each job counted since `wait_for_waiting_records`."""
         return {
-            counter: number - before.get(counter, 0)
-            for counter, number in counters(self.flink, self.job_ids[name], name).items()
+            name: {counter: number - self._before[name].get(counter, 0) for counter, number in now.items()}
+            for name, now in self._counted_so_far().items()
         }
+
+    def _counted_so_far(self) -> dict[str, dict[str, int]]:
+        return counters_of_group(self.flink, self.job_id, tuple(JOBS))
 
     def troubles(self) -> list[str]:
         """What Flink says about the jobs, when it has something to say."""
-        causes = {name: flink_jobs.root_cause(self.flink, job_id) for name, job_id in self.job_ids.items()}
-        return [f"{name}, says Flink: {cause}" for name, cause in causes.items() if cause]
+        cause = flink_jobs.root_cause(self.flink, self.job_id)
+        return [f"the jobs, says Flink: {cause}"] if cause else []
 
     # --- the publish pipeline and the LMS
 
@@ -217,7 +219,7 @@ class Stage:
         requests_and_strays = len(events) + sum(stray.job == PRE_PROCESSOR for stray in certification.strays)
         say(f"{len(events)} attempts sent, waiting for their scores")
         wait_until(
-            lambda: self.counted(PRE_PROCESSOR)["total-events-count"] >= requests_and_strays,
+            lambda: self.counted()[PRE_PROCESSOR]["total-events-count"] >= requests_and_strays,
             STEP_SECONDS,
             "the attempts were not all scored",
         )

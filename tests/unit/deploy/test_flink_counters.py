@@ -39,6 +39,20 @@ def test_all_tasks_of_a_running_job_are_added_up(answers: dict[str, Any]) -> Non
     assert counted["success-events-count"] == 0
 
 
+def test_the_jobs_of_a_group_are_told_apart(answers: dict[str, Any]) -> None:
+    other = "user-cache-updater-2.0"
+    ids = {f"0.[2]{JOB}/A step.{JOB}_total-events-count": "3", f"0.[3]{other}/A.{other}_user-cache-hit": "4"}
+    answers[""] = {"state": "RUNNING", "vertices": [{"id": "v1"}]}
+    answers["/vertices/v1/metrics"] = [{"id": name} for name in (*ids, "0.[2]A.somebody_total-events-count")]
+    answers[f"/vertices/v1/metrics?{','.join(ids)}"] = [{"id": name, "value": n} for name, n in ids.items()]
+
+    counted = flink_counters.counters_of_group("flink", "1", [JOB, other])
+
+    assert list(counted) == [JOB, other]
+    assert {name: n for name, n in counted[JOB].items() if n} == {"total-events-count": 3}
+    assert {name: n for name, n in counted[other].items() if n} == {"user-cache-hit": 4}
+
+
 def test_a_job_that_ended_has_an_accumulator(answers: dict[str, Any]) -> None:
     def info(name: str, payload: str, namespace: str = JOB) -> dict[str, Any]:
         return {"urn": COUNTER, "payload": payload, "labels": {"NAMESPACE": namespace, "NAME": name}}
