@@ -6,6 +6,7 @@ saves its start; it is left as it was found.
 """
 
 import os
+import socket
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
@@ -39,14 +40,21 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """A port that nobody listens on, and that nobody else gets meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
 @pytest.fixture(scope="session")
 def stack_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackOf]:
     """Call it with names of services: the session's stack, with at least these up (all of them without names).
 
     What a test stopped meanwhile is started again. Raises StackError when a service does not come up.
     """
-    reused = os.environ.get(REUSED)
-    stack = Stack(reused) if reused else Stack(tmp_path_factory.mktemp("stack"), ports="free")
+    stack = Stack(os.environ.get(REUSED) or tmp_path_factory.mktemp("stack"), ports="free")
     found_up = {status.service for status in stack.status() if status.pids}
 
     def with_services(*services: str) -> Stack:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -23,11 +25,33 @@ from io_connectors.mongo import Mongo
 from io_connectors.object_storage import ObjectStore
 from io_connectors.redis import Redis
 from schemas.cassandra import create_statements
+from tests.contract.proxy import Proxy, ProxyTo
 from transforms.services import Documents, FileObjects, Objects
 from transforms.stores import Collections, KeyValues, Refused, Row, Select, Tables, Write
 
 REAL = pytest.param("real", marks=pytest.mark.stack)
 DATABASE = 11
+
+
+@pytest.fixture
+def proxy_to() -> Iterator[ProxyTo]:
+    """Makes ways to servers that a test can cut."""
+    proxies: list[Proxy] = []
+
+    def proxy(host: str, port: int) -> Proxy:
+        proxies.append(Proxy(host, port))
+        return proxies[-1]
+
+    yield proxy
+    for one in proxies:
+        one.end()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Any], Any]]:
+    """Opens recipes; the clients are closed after the test."""
+    with ExitStack() as closing_all:
+        yield lambda recipe: closing_all.enter_context(closing(recipe.open()))
 
 
 @dataclass(frozen=True)
@@ -62,7 +86,7 @@ def cassandra(stack_of: Callable[..., Stack]) -> Iterator[Cassandra]:
 def keyspace(cassandra: Cassandra) -> Iterator[str]:
     """A keyspace of the stack's Cassandra with the tables of sunbird_courses, for this session."""
     name = f"contract_{uuid.uuid4().hex[:12]}"
-    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=20)
+    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=60)
     session = cluster.connect()
     for statement in create_statements("dev"):
         if "sunbird_courses" in statement:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -27,8 +24,8 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from io_connectors.mongo import Mongo, MongoCollections
-from tests.contract.proxy import Proxy
+from io_connectors.mongo import Mongo
+from tests.contract.proxy import Proxy, ProxyTo
 from transforms.ml_documents import absent_or_object
 from transforms.stores import Collections, Refused, StoreUnavailable
 
@@ -223,32 +220,8 @@ def test_many_threads(collections: Collections, name: str):
 
 
 @pytest.fixture
-def proxy(mongo: Mongo) -> Iterator[Proxy]:
-    between = Proxy(mongo.hosts, mongo.port)
-    yield between
-    between.end()
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[Mongo], MongoCollections]]:
-    """Opens recipes that are closed after the test."""
-    clients: list[MongoCollections] = []
-
-    def open_(recipe: Mongo) -> MongoCollections:
-        clients.append(recipe.open())
-        return clients[-1]
-
-    yield open_
-    for client in clients:
-        client.close()
-
-
-@pytest.fixture
-def nobody() -> int:
-    """A port where nobody listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+def proxy(mongo: Mongo, proxy_to: ProxyTo) -> Proxy:
+    return proxy_to(mongo.hosts, mongo.port)
 
 
 @pytest.mark.stack
@@ -276,7 +249,7 @@ def test_mongo_stays_away_and_comes_back_later(mongo: Mongo, opened: Any, proxy:
     ):
         with pytest.raises(StoreUnavailable, match=rf"127.0.0.1:{proxy.port}, database {mongo.database} stays away"):
             call()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 20
     proxy.restore()
     assert only(client, name) == {"u": 1}
 
@@ -291,7 +264,7 @@ def test_mongo_that_does_not_answer_in_time(mongo: Mongo, opened: Any, proxy: Pr
     begin = time.monotonic()
     with pytest.raises(StoreUnavailable, match=rf"127.0.0.1:{proxy.port}"):
         client.update(name, {"u": 1}, {"$set": {"x": 1}})
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
     proxy.restore()
     assert client.update(name, {"u": 1}, {"$set": {"x": 2}}).matched == 1
 

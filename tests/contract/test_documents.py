@@ -185,7 +185,7 @@ def test_elasticsearch_comes_back_while_it_is_waited_for(elasticsearch: Elastics
         begin = time.monotonic()
         with pytest.raises(StoreUnavailable, match=f"{host}:{proxy.port} stays away: ConnectionTimeout"):
             hurried.update(index, {"late": {"x": 1}})
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 20
         proxy.restore()
         documents.update(index, {"a": {"x": 2}})
         assert documents.get(index, ["a"]) == [{"x": 2}]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +14,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -153,7 +151,7 @@ def patience() -> float:
 
 
 @pytest.fixture(params=["twin", "server"])
-def sunbird(request: pytest.FixtureRequest, patience: float) -> Iterator[Sunbird]:
+def sunbird(request: pytest.FixtureRequest, patience: float, nobody: int) -> Iterator[Sunbird]:
     """The stand-ins, which know nothing at the beginning of each test."""
     if request.param == "twin":
         stubs = StubServices()
@@ -179,9 +177,7 @@ def sunbird(request: pytest.FixtureRequest, patience: float) -> Iterator[Sunbird
         ask_server("DELETE", "/stub", None)
         # a number of its own, so that each test has clients of its own
         real = Http(SECONDS, patience, next(numbers), (0.01, 0.01))
-        with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-            nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        yield Sunbird(base, real, nobody, ask_server, real)
+        yield Sunbird(base, real, f"http://127.0.0.1:{nobody}", ask_server, real)
 
 
 # --- every method with every kind of answer
@@ -866,7 +862,7 @@ def test_a_client_that_keycloak_does_not_know(sunbird):
 
 
 def test_many_threads_use_one_client(sunbird):
-    sunbird.put("settings", {"delay_ms": 50})
+    sunbird.put("settings", {"delay_ms": 200})
     rc = sunbird.clients().rc
     begin = time.monotonic()
     with ThreadPoolExecutor(64) as pool:
@@ -876,7 +872,7 @@ def test_many_threads_use_one_client(sunbird):
     load = sunbird.get("load")
     assert (load["calls"], load["in_flight"]) == (256, 0)
     assert 32 < load["most_in_flight"] <= 64
-    assert took < 256 * 0.05 / 4
+    assert took < 256 * 0.2 / 4
 
 
 def test_the_twin_tells_how_many_were_in_flight():

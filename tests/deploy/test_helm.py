@@ -30,6 +30,8 @@ INSTALLATIONS = {"default": [], **{file.stem: ["--values", str(file)] for file i
 Document = dict[str, Any]
 Rendered = Callable[..., list[Document]]
 
+pytestmark = pytest.mark.xdist_group("helm")  # one process renders the chart, once
+
 
 @pytest.fixture(scope="module")
 def helm() -> str:

@@ -25,6 +25,8 @@ DOCKERFILE = (DOCKER / "Dockerfile").read_text()
 TOOLS = Path(sys.executable).parent
 IMAGES = ("workers", "submit", "local", "flink")
 
+pytestmark = pytest.mark.xdist_group("images")  # one process builds the tree, once
+
 
 def stage(name: str) -> str:
     """The instructions of a target, without those of the stage that it begins with."""

@@ -15,6 +15,8 @@ from schemas.counters import COUNTERS
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.xdist_group("docs")  # one process builds the pages, once
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:

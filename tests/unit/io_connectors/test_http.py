@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ from tests.unit.io_connectors.answering import dripping
 from transforms.services import OutcomeUnknown, ServiceRefused
 from transforms.stores import StoreUnavailable
 
-FAST = Http(connect_timeout=1.0, read_timeout=0.3, retry_pauses=(0.01, 0.01))
+FAST = Http(connect_timeout=10.0, read_timeout=20.0, retry_pauses=(0.01, 0.01))
+HURRIED = replace(FAST, read_timeout=0.3)
 
 
 class Request(NamedTuple):
@@ -87,10 +88,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def nobody() -> str:
+def nobody(nobody: int) -> str:
     """An address where nobody listens."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+    return f"http://127.0.0.1:{nobody}"
 
 
 def test_a_call_gives_status_and_text(server):
@@ -142,7 +142,7 @@ def test_a_call_that_is_not_repeatable_is_tried_once(server, nobody):
 def test_a_server_that_does_not_answer_in_time(server):
     server.hang.clear()
     with pytest.raises(StoreUnavailable, match=server.url):
-        FAST.open().call("GET", server.url)
+        HURRIED.open().call("GET", server.url)
     assert len(server.requests) == 3
 
 
@@ -212,7 +212,7 @@ def test_a_create_that_is_not_answered_in_time_or_in_full(server):
     assert len(server.requests) == 1
     server.hang.clear()
     with pytest.raises(OutcomeUnknown, match=server.url):
-        FAST.open().create(server.url)
+        HURRIED.open().create(server.url)
     assert len(server.requests) == 2
 
 
