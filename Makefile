@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults canary bench day demo docs helm lock audit sbom licenses clean
+.PHONY: help setup lint test faults canary bench day demo follow docs helm lock audit sbom licenses clean
 
 BIN := .venv/bin
 # what the targets bench, day and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -18,7 +18,7 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy
 
 test: lint ## Style, types and all tests, those on real servers too; SUNBIRD_TEST_STACK=.stack uses a stack that is up
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow_faults and not chart"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow_faults and not chart and not follow"
 
 faults: setup ## Every fault, in full: servers stopped and killed while jobs run
 	$(BIN)/pytest tests/faults
@@ -34,6 +34,9 @@ day: setup ## A day of 100,000 mixed events on real servers, cut into batches tw
 
 demo: setup ## A learner's journey on the local stack
 	$(BIN)/sunbird-pipelines demo $(ARGUMENTS)
+
+follow: setup ## The documents as a reader follows them: every command, on a stack of its own at the usual ports
+	$(BIN)/pytest tests/documents
 
 docs: setup ## The documents as pages, into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -93,6 +93,8 @@ setup(
             # two processes, each with a stack: tests on real servers mostly wait
             "pytest-xdist==3.8.0",
             "ruff==0.17.6",
+            # the blocks of commands in the documents
+            "sybil==10.1.0",
             "types-cachetools==7.0.0.20260713",
             "types-jsonschema==4.26.0.20261006",
             "types-python-dateutil==2.9.0.20261116",

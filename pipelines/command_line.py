@@ -71,6 +71,9 @@ Run a job on a file of events:
                  sunbird-pipelines stack env > local.yaml
                  sunbird-pipelines run activity-aggregate-updater --config local.yaml \\
                      --input events.jsonl --output out --metrics metrics.json
+Run it on Flink: sunbird-pipelines run activity-aggregate-updater --config site.yaml --detach
+                 sunbird-pipelines status --config site.yaml
+                 sunbird-pipelines cancel activity-aggregate-updater --config site.yaml
 
 Exit codes: 0 everything read was handled, 1 the run failed, 2 wrong configuration or usage.""",
 )
@@ -96,6 +99,10 @@ _Config = Annotated[
 _Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One key; wins over the files. May be given again."),
+]
+_Detach = Annotated[
+    bool,
+    typer.Option("--detach", help="End as soon as all tasks run on Flink; else the command ends with the job."),
 ]
 _BeamOptions = Annotated[
     list[str] | None,
@@ -150,12 +157,13 @@ def run(
             "differ from what the job would have written. Kafka is read with a group of its own, GROUP-shadow.",
         ),
     ] = False,
+    detach: _Detach = False,
     beam_options: _BeamOptions = None,
 ) -> None:
     """Run a job.
 
     With --input or --until-end the run ends by itself and Beam's DirectRunner does the work on this machine; otherwise
-    the job is submitted to Flink and runs until it is cancelled there.
+    the job is submitted to Flink and runs until it is cancelled there (sunbird-pipelines cancel).
 
     \b
     From a file, no Kafka needed:
@@ -179,6 +187,8 @@ def run(
         raise UsageError("--input-format says how --input is written: give --input FILE too")
     if with_keys and not output:
         raise UsageError("--with-keys says how --output is written: give --output DIR too")
+    if detach and (input_ or until_end):
+        raise UsageError("--detach leaves a job on Flink; a run with --input or --until-end is none. Leave it out.")
     if (output or metrics) and not (input_ or until_end):
         raise UsageError("--output and --metrics are for a run that ends: give --input FILE or --until-end too")
     loaded = _load(module, config, set_)
@@ -195,6 +205,7 @@ def run(
         until_end=until_end,
         metrics=metrics,
         shadow=shadow,
+        detach=detach,
         beam_options=options,
     )
     raise typer.Exit(runtime.run(module, loaded, request))
@@ -265,7 +276,7 @@ _GroupFile = Annotated[
 
 
 @app.command("run-group")
-def run_group(group: _GroupFile, set_: _Set = None, beam_options: _BeamOptions = None) -> None:
+def run_group(group: _GroupFile, set_: _Set = None, detach: _Detach = False, beam_options: _BeamOptions = None) -> None:
     """Run several light jobs as one job on Flink: they share a JVM, the workers and the checkpoints.
 
     \b
@@ -281,7 +292,7 @@ def run_group(group: _GroupFile, set_: _Set = None, beam_options: _BeamOptions =
     options = _checked(beam_options)
     loaded = _load_group(group, set_)
     runtime = importlib.import_module("pipelines.runtime")
-    raise typer.Exit(runtime.run_on_flink(loaded, list(options)))
+    raise typer.Exit(runtime.run_on_flink(loaded, list(options), detach=detach))
 
 
 @app.command("package-group")
@@ -305,6 +316,53 @@ def _load_group(file: Path, overrides: list[str] | None) -> Any:
     for member in group.members:
         _warn(member.loaded, member.job.NAME)
     return group
+
+
+@app.command()
+def status(
+    job: Annotated[
+        list[str] | None, typer.Argument(metavar="JOB", help="These jobs, with their counters; all without names.")
+    ] = None,
+    config: _Config = None,
+    set_: _Set = None,
+) -> None:
+    """How the jobs fare on Flink, and how many records wait for them. Changes nothing.
+
+    Exit codes: 0 all jobs named run; 1 one does not, or Flink or Kafka could not be asked; 2 wrong usage.
+
+    \b
+      sunbird-pipelines status --config site.yaml
+      sunbird-pipelines status relation-cache-updater --config site.yaml
+    """
+    names = job or list(jobs.JOBS)
+    # all of them: one that lacks a setting here is none that should keep the others from being shown
+    configured: dict[str, Loaded | str] = {}
+    for name in names:
+        module = jobs.load(name)
+        try:
+            configured[name] = _load(module, config, set_)
+        except UsageError as error:
+            if job:
+                raise
+            configured[name] = str(error)
+    command = importlib.import_module("pipelines.status_command")
+    raise typer.Exit(command.run(configured, counters=bool(job)))
+
+
+@app.command()
+def cancel(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called on Flink: a job, or a group.")],
+    config: _Config = None,
+    set_: _Set = None,
+) -> None:
+    """Cancel a job or a group on Flink. What it handled since its last checkpoint, its next run handles once more.
+
+    \b
+      sunbird-pipelines cancel relation-cache-updater --config site.yaml
+    """
+    # where Flink is: all that counts of the configuration
+    loaded = load(JobSettings, config or [], set_ or [], os.environ, job_name=name)
+    raise typer.Exit(importlib.import_module("pipelines.status_command").cancel(name, loaded))
 
 
 @app.command()

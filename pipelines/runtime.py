@@ -47,6 +47,7 @@ class RunRequest:
     until_end: bool = False
     metrics: Path | None = None
     shadow: bool = False
+    detach: bool = False
     beam_options: tuple[str, ...] = ()
 
 
@@ -128,7 +129,8 @@ def run(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
         from pipelines.until_end import run_until_end  # noqa: PLC0415 - needs a Kafka client that no other run needs
 
         return run_until_end(job, loaded, request)
-    return run_on_flink(Group.of_one(job, loaded, writes=not request.shadow), list(request.beam_options))
+    group = Group.of_one(job, loaded, writes=not request.shadow)
+    return run_on_flink(group, list(request.beam_options), detach=request.detach)
 
 
 def package(group: Group, out: Path, beam_options: list[str]) -> int:
@@ -184,8 +186,11 @@ def reported_counts(job_name: str, metrics: Path | None) -> Iterator[None]:
             metrics.write_text(json.dumps(counted) + "\n", encoding="utf-8")
 
 
-def run_on_flink(group: Group, beam_options: list[str]) -> int:
-    """Submit a group's jobs to Flink as one, or write their jar: 0, or 1 when it failed. Raises UsageError."""
+def run_on_flink(group: Group, beam_options: list[str], *, detach: bool = False) -> int:
+    """Submit a group's jobs to Flink as one, or write their jar: 0, or 1 when it failed. Raises UsageError.
+
+    Waits until the job ends; ``detach``: until it runs.
+    """
     from deploy.local.jar import job_server_jar  # noqa: PLC0415 - a run from a file needs no jar
 
     wanted = beam_options_of(group.members, beam_options)
@@ -217,6 +222,8 @@ def run_on_flink(group: Group, beam_options: list[str]) -> int:
             master = options.view_as(FlinkRunnerOptions).flink_master
             _log.error("Flink at %s did not take the job: %s", master, _cause(error))
             return 1
+    if detach:
+        return _left_on_flink(group.name, result, options.view_as(FlinkRunnerOptions).flink_master)
     if not options.view_as(PortableOptions).output_executable_path:
         _log.info("%s runs on Flink. It stays there when this command ends; cancel it on Flink's page", group.name)
     try:
@@ -224,6 +231,27 @@ def run_on_flink(group: Group, beam_options: list[str]) -> int:
     except RuntimeError as error:
         _log.error("The run failed: %s", _cause(error))
         return 1
+
+
+def _left_on_flink(name: str, result: Any, master: str) -> int:
+    """Wait until the job that was submitted runs: 0, or 1 when it does not."""
+    from deploy.local import flink_jobs  # noqa: PLC0415 - only of use where there is a Flink
+    from deploy.local.errors import StackError  # noqa: PLC0415
+
+    # Beam tells nobody under which id Flink knows a job
+    job = result._job_service._jobs[result._job_id]
+    try:
+        flink_jobs.wait_until_running(master.removeprefix("http://"), job._flink_job_id)
+    except (OSError, StackError) as error:
+        _log.error(
+            "%s was submitted, but %s. It stays on Flink; cancel it there if it is not to try further", name, error
+        )
+        return 1
+    finally:
+        # Flink has its own copy of a job that was submitted
+        job.delete_jar()
+    _log.info("%s runs on Flink as %s, and stays there", name, job._flink_job_id)
+    return 0
 
 
 def _cause(error: BaseException) -> str:

@@ -1,22 +1,34 @@
 """`stack up|down|status|env`: the local stack on the command line."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 import yaml
+from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
 
 from deploy.local.errors import StackError, UsageError
+from deploy.local.kafka_client import Sender, records
 from deploy.local.progress import shown
 from deploy.local.stack import DEFAULT_PORTS, DEFAULT_SLOTS, SERVICES, Stack
 
 app = typer.Typer(
     name="stack",
-    help="The local stack: real servers on this machine, reachable from this machine only.",
+    help="""The local stack: real servers on this machine, reachable from this machine only.
+
+\b
+  sunbird-pipelines stack up cassandra redis
+  sunbird-pipelines stack up --slots 9              all of it, with a Flink that has room for every job
+  sunbird-pipelines stack env > site.yaml
+  sunbird-pipelines stack send delete.user events.jsonl
+  sunbird-pipelines stack down""",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 Directory = Annotated[Path, typer.Option("--dir", help="Where data and logs are kept.")]
@@ -89,6 +101,50 @@ def status(directory: Directory = Path(".stack")) -> None:
         named = "[green]up" if state.up else "[yellow]partly up" if state.pids else "down"
         table.add_row(state.service, named, ports if state.pids else "", ", ".join(map(str, state.pids)))
     Console().print(table)
+
+
+@app.command()
+def send(
+    topic: Annotated[str, typer.Argument(help="With or without the environment in front.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, allow_dash=True, help="Each line is a record; -: of standard input.")
+    ] = Path("-"),
+    directory: Directory = Path(".stack"),
+) -> None:
+    """Send records to a topic of the stack's Kafka."""
+    lines = (sys.stdin.buffer if str(file) == "-" else file.open("rb")).read().splitlines()
+    try:
+        sender = Sender(_brokers(directory))
+        for line in lines:
+            sender.send(_topic(topic, directory), None, line)
+        sender.finish()
+    except KafkaException as error:
+        raise _fail(StackError(str(error))) from error
+
+
+@app.command()
+def read(
+    topic: Annotated[str, typer.Argument(help="With or without the environment in front.")],
+    directory: Directory = Path(".stack"),
+) -> None:
+    """Print the records that a topic of the stack's Kafka holds now, one a line."""
+    try:
+        for value in records(_brokers(directory), _topic(topic, directory)):
+            typer.echo(value if value is not None else b"null")
+    except KafkaException as error:
+        raise _fail(StackError(str(error))) from error
+
+
+def _brokers(directory: Path) -> str:
+    settings = Stack(directory).environment()
+    if "kafka.broker-servers" not in settings:
+        raise _fail(StackError("kafka is not up: sunbird-pipelines stack up kafka"))
+    return str(settings["kafka.broker-servers"])
+
+
+def _topic(name: str, directory: Path) -> str:
+    environment = f"{Stack(directory).environment()['job.env']}."
+    return name if name.startswith(environment) else environment + name
 
 
 @app.command()

@@ -123,12 +123,27 @@ def run_jar(flink: str, jar: Path, savepoint: str | None = None, timeout_seconds
     finally:
         requests.delete(uploaded, timeout=TIMEOUT_SECONDS)
     job_id = str(answer.json()["jobid"])
-    _wait(
-        lambda: is_running(flink, job_id),
-        timeout_seconds,
-        f"job {job_id} did not run within {timeout_seconds:.0f} s: {root_cause(flink, job_id)}",
-    )
+    wait_until_running(flink, job_id, timeout_seconds)
     return job_id
+
+
+def wait_until_running(flink: str, job_id: str, timeout_seconds: float = 120) -> None:
+    """Wait until all tasks of a job run. Raises StackError that says why they do not, requests.RequestException."""
+    end = time.monotonic() + timeout_seconds
+    while not is_running(flink, job_id):
+        ended = next((job.state for job in jobs(flink) if job.id == job_id and not job.lives), None)
+        if ended or time.monotonic() > end:
+            why = root_cause(flink, job_id) or ("" if ended else _lack_of_slots(flink))
+            what = f"is {ended}" if ended else f"does not run after {timeout_seconds:.0f} s"
+            raise StackError(f"job {job_id} {what}{why and ': '}{why}")
+        time.sleep(0.2)
+
+
+def _lack_of_slots(flink: str) -> str:
+    answer = requests.get(f"http://{flink}/overview", timeout=TIMEOUT_SECONDS)
+    answer.raise_for_status()
+    cluster = answer.json()
+    return "" if cluster["slots-available"] else f"all {cluster['slots-total']} slots of the cluster are taken"
 
 
 @contextlib.contextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_INVALID, Consumer, KafkaException, Producer, TopicPartition
 
 from io_connectors.kafka import once_the_group_is_found
 
@@ -85,6 +85,30 @@ class Listener:
 
     def _end(self, topic: str, partition: int) -> int:
         return _ends(self._consumer, topic, partition)
+
+
+def records(brokers: str, topic: str) -> Iterator[bytes | None]:
+    """The values that a topic holds now. Raises KafkaException, also for a topic that is not there."""
+    consumer = _consumer(brokers, "reader")
+    try:
+        there = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
+        if there.error:
+            raise KafkaException(there.error)
+        places = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in there.partitions]
+        begins_ends = {p.partition: consumer.get_watermark_offsets(p, timeout=TIMEOUT_SECONDS) for p in places}
+        left = sum(end - begin for begin, end in begins_ends.values())
+        consumer.assign(places)
+        while left > 0:
+            found = consumer.consume(num_messages=min(left, 1_000), timeout=TIMEOUT_SECONDS)
+            if not found:
+                return
+            left -= len(found)
+            for message in found:
+                if message.error():
+                    raise KafkaException(message.error())
+                yield message.value()
+    finally:
+        consumer.close()
 
 
 @once_the_group_is_found

@@ -81,7 +81,7 @@ def test_list_does_not_load_beam() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["config"], ["package"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["config"], ["package"], ["status"], ["cancel"], ["stack"]])
 def test_help_shows_by_example(command: list[str]) -> None:
     result = call(*command, "--help")
     assert result.exit_code == 0
@@ -117,6 +117,7 @@ def test_run_hands_everything_to_the_runtime(runtime: Runtime, events: Path, tmp
         "until_end": False,
         "metrics": metrics,
         "shadow": False,
+        "detach": False,
         "beam_options": ("--parallelism=2", "--streaming"),
     }
     assert out.is_dir()

@@ -14,7 +14,7 @@ from pipelines.channels import MemorySink, MemorySource
 from pipelines.command_line import app
 from pipelines.groups import Group, beam_options_of, load_group
 from pipelines.settings import UsageError
-from tests.unit.test_step_labels import labels
+from tests.unit.test_step_labels import SECRETS, SITE, labels
 
 MERGE, RECONCILE = "merge-user-courses", "enrolment-reconciliation"
 
@@ -119,3 +119,14 @@ def test_all_jobs_handle_their_own_records_and_their_steps_carry_their_names() -
     assert {name: [letter["rawEvent"] for letter in of] for name, of in letters.items()} == {
         name: [f"no JSON of {name}"] for name in sinks
     }
+
+
+def test_the_groups_that_are_shown_hold_every_light_job_once() -> None:
+    files = sorted((SITE.parent / "groups").glob("*.yaml"))
+    groups = [load_group(file, [], SECRETS) for file in files]
+    assert [found.name for found in groups] == [file.stem for file in files]
+    for found in groups:
+        beam_options_of(found.members)  # no job contradicts another
+    held = [member.job.NAME for found in groups for member in found.members]
+    alone = {"activity-aggregate-updater", "assessment-aggregator", "notification-job"}
+    assert sorted([*held, *alone]) == list(jobs.JOBS)
