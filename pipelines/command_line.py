@@ -46,8 +46,16 @@ class _Commands(TyperGroup):
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from None
         except Exception as error:
-            if hasattr(error, "option_name") and ctx.invoked_subcommand in ("run", "package"):
-                error.message = f"{error.message} Options of Beam go behind a lone --, e.g. -- {error.option_name}=…"
+            if isinstance(error, importlib.import_module("deploy.local.errors").StackError):
+                # no Java, no jar
+                typer.echo(f"error: {error}", err=True)
+                raise typer.Exit(1) from None
+            if hasattr(error, "option_name") and ctx.invoked_subcommand in ("run", "package", "run-group"):
+                error.message = (
+                    f"{error.message.rstrip('.')}. Options of Beam go behind a lone --, e.g. -- {error.option_name}=…"
+                )
+            if getattr(getattr(error, "param", None), "name", None) == "job":
+                error.message = "Which JOB? `sunbird-pipelines list` prints the names."
             raise
 
 

@@ -89,8 +89,10 @@ def expansion_service(jar: Path, *, in_flink: bool, splittable_read: bool = Fals
     has known faults with growing state on Flink (apache/beam#20979, #27648), so it is only used when asked for.
     """
     port = _free_port()
+    from deploy.local.maven import java  # noqa: PLC0415 - only a run that needs Kafka needs Java
+
     command = [
-        "java",
+        java(),
         # it lives for seconds: what is compiled and collected well would not pay (half the CPU)
         *(("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC") if in_flink else ()),
         "-cp",

@@ -22,6 +22,8 @@ __all__ = ["HEADER", "Outcome", "Selection", "moment", "replay"]
 
 HEADER = "sunbird-replay"
 SECONDS = 30
+# of syslog's levels; what goes wrong is raised, and said once
+SILENT = 0
 RECORDS_AT_ONCE = 2_000
 
 Doing = Callable[[str], None]
@@ -85,7 +87,7 @@ def replay(
     """
     outcome = Outcome()
     reader = _Reader(brokers)
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "enable.idempotence": True})
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "enable.idempotence": True, "log_level": SILENT})
     try:
         doing("looking for what was put back before")
         marks = _marks(reader, input_topic, selection.since)
@@ -155,6 +157,7 @@ class _Reader:
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                "log_level": SILENT,
             }
         )
         self.close = self._consumer.close

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import apache_beam as beam
+import requests
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     PipelineOptions,
@@ -200,6 +201,8 @@ def run_on_flink(group: Group, beam_options: list[str], *, detach: bool = False)
     jar = job_server_jar()
     options = PipelineOptions(flink.options(group.name, wanted, beam_options, jar))
     _log.info("Assembling %s; Beam's Java service needs some seconds", group.name)
+    # Beam replaces the address when it submits
+    master = str(options.view_as(FlinkRunnerOptions).flink_master).removeprefix("http://")
     with flink.expansion_service(jar, in_flink=True) as expansion:
         pipeline = beam.Pipeline(options=options)
         for member in group.members:
@@ -218,12 +221,14 @@ def run_on_flink(group: Group, beam_options: list[str], *, detach: bool = False)
             assemble(pipeline, member.job, settings, source, sink, under, limited=member.writes)
         try:
             result = pipeline.run()
+        except requests.ConnectionError:
+            _log.error("Flink at %s does not answer. Is it up, and flink.master its REST address, HOST:PORT?", master)
+            return 1
         except (OSError, RuntimeError) as error:
-            master = options.view_as(FlinkRunnerOptions).flink_master
             _log.error("Flink at %s did not take the job: %s", master, _cause(error))
             return 1
     if detach:
-        return _left_on_flink(group.name, result, options.view_as(FlinkRunnerOptions).flink_master)
+        return _left_on_flink(group.name, result, master)
     if not options.view_as(PortableOptions).output_executable_path:
         _log.info("%s runs on Flink. It stays there when this command ends; cancel it on Flink's page", group.name)
     try:
@@ -241,7 +246,7 @@ def _left_on_flink(name: str, result: Any, master: str) -> int:
     # Beam tells nobody under which id Flink knows a job
     job = result._job_service._jobs[result._job_id]
     try:
-        flink_jobs.wait_until_running(master.removeprefix("http://"), job._flink_job_id)
+        flink_jobs.wait_until_running(master, job._flink_job_id)
     except (OSError, StackError) as error:
         _log.error(
             "%s was submitted, but %s. It stays on Flink; cancel it there if it is not to try further", name, error

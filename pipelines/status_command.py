@@ -95,6 +95,9 @@ def cancel(name: str, loaded: Loaded) -> int:
         for job in chosen:
             flink_jobs.cancel(flink, job.id)
             typer.echo(f"{name} is cancelled ({job.id})")
+    except requests.ConnectionError:
+        typer.echo(f"error: {_no_answer(flink)}", err=True)
+        return 1
     except (requests.RequestException, StackError) as error:
         typer.echo(f"error: Flink at {flink}: {error}", err=True)
         return 1
@@ -152,9 +155,13 @@ def _waits(loaded: Loaded | str) -> str:
 def _asked(flink: str) -> Sequence[OnFlink]:
     try:
         return found_on_flink(flink)
-    except requests.RequestException as error:
-        typer.echo(f"error: Flink at {flink} does not answer: {type(error).__name__}", err=True)
+    except requests.RequestException:
+        typer.echo(f"error: {_no_answer(flink)}", err=True)
         return ()
+
+
+def _no_answer(flink: str) -> str:
+    return f"Flink at {flink} does not answer. Is it up, and flink.master its REST address, HOST:PORT?"
 
 
 def _print_counters(console: Console, job: str, flink: str, found: Sequence[OnFlink]) -> None:

@@ -40,6 +40,7 @@ def run_until_end(job: ModuleType, loaded: Loaded, request: runtime.RunRequest) 
             "bootstrap.servers": settings.kafka_broker_servers,
             "group.id": settings.kafka_group_id,
             "enable.auto.commit": False,
+            "log_level": 0,  # what goes wrong is raised, and said once
         }
     )
     with runtime.reported_counts(job.NAME, request.metrics):
