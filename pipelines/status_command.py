@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from io_connectors.kafka import once_the_group_is_found
+from pipelines.configuration import Loaded
 from pipelines.flink import DEFAULTS
-from pipelines.settings import Loaded, UsageError
+from pipelines.settings import UsageError
 
 __all__ = ["OnFlink", "cancel", "found_on_flink", "run", "waiting"]
 
