@@ -15,7 +15,8 @@ case $target in
     local) lock=deploy/docker/requirements-stack.lock ;;
     *) echo "there is no target $target" >&2 && exit 2 ;;
 esac
-"$context/deploy/docker/steps/python.sh" "$folder/opt/sunbird-pipelines" "$lock"
+"$context/deploy/docker/steps/packages.sh" "$folder/opt/sunbird-pipelines" "$lock"
+"$context/deploy/docker/steps/code.sh" "$folder/opt/sunbird-pipelines" "$folder/opt/sunbird-pipelines"
 if [[ $target == submit ]]; then
     jars=$folder/opt/sunbird-pipelines/share/sunbird-pipelines
     if [[ -n ${SUNBIRD_JAR:-} ]]; then

@@ -10,3 +10,4 @@ lock() { # FILE of the lock, what to lock…
 }
 lock requirements.lock setup.py "$@"
 lock requirements-stack.lock --extra stack --constraint deploy/docker/requirements.lock setup.py "$@"
+{ grep -o '"uv==[^"]*"' setup.py | tr -d '"' && echo setuptools; } | lock steps/build.txt - "$@"
