@@ -248,9 +248,8 @@ def _left_on_flink(name: str, result: Any, master: str) -> int:
     try:
         flink_jobs.wait_until_running(master, job._flink_job_id)
     except (OSError, StackError) as error:
-        _log.error(
-            "%s was submitted, but %s. It stays on Flink; cancel it there if it is not to try further", name, error
-        )
+        _log.error("%s was submitted, but %s", name, str(error).rstrip("."))
+        _log.error("Flink tries on; to end that: sunbird-pipelines cancel %s", name)
         return 1
     finally:
         # Flink has its own copy of a job that was submitted

@@ -24,6 +24,7 @@ KAFKA_SECONDS = 10
 # those that ask Kafka, side by side
 AT_ONCE = 8
 RUNNING = "RUNNING"
+GATHERING_SECONDS = 2
 
 
 class OnFlink(NamedTuple):
@@ -58,9 +59,15 @@ class OnFlink(NamedTuple):
 def run(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
     """Print a line for each job, with its configuration or what is wrong with that; 0 when all of them run."""
     clusters = {_flink(loaded) for loaded in configured.values() if isinstance(loaded, Loaded)}
-    found = {flink: _asked(flink) for flink in sorted(clusters)}
+    asked = {flink: _asked(flink) for flink in sorted(clusters)}
+    if counters:
+        _counters_of(configured, asked)
+    begun = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as threads:
         waits = dict(zip(configured, threads.map(_waits, configured.values()), strict=True))
+    # Flink gathers what it is asked for when it is asked: the first answer may be an old one, or none
+    time.sleep(max(0.0, begun + GATHERING_SECONDS - time.monotonic()))
+    found = {flink: _asked(flink) if there else there for flink, there in asked.items()}
     table = Table("job", "on Flink", "waiting", "consumer group", box=None, pad_edge=False, header_style="bold")
     all_run = True
     for job, loaded in configured.items():
@@ -74,10 +81,10 @@ def run(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
         table.add_row(job, told, waits[job], loaded.settings.kafka_group_id)
     console = Console(width=None if Console().is_terminal else 200, highlight=False)
     console.print(table)
-    if counters:
-        for job, loaded in configured.items():
-            if isinstance(loaded, Loaded):
-                _print_counters(console, job, _flink(loaded), found[_flink(loaded)])
+    for job, counted in _counters_of(configured, found) if counters else ():
+        console.print()
+        for name, number in counted.items():
+            console.print(f"{job} {name} {number}")
     return 0 if all_run else 1
 
 
@@ -165,14 +172,19 @@ def _no_answer(flink: str) -> str:
     return f"Flink at {flink} does not answer. Is it up, and flink.master its REST address, HOST:PORT?"
 
 
-def _print_counters(console: Console, job: str, flink: str, found: Sequence[OnFlink]) -> None:
+def _counters_of(
+    configured: Mapping[str, Loaded | str], found: Mapping[str, Sequence[OnFlink]]
+) -> list[tuple[str, dict[str, int]]]:
+    """The counters of each job, of every place where it is."""
     from deploy.local.flink_counters import counters  # noqa: PLC0415
 
-    for one in found:
-        if one.has(job):
-            console.print()
-            for name, number in counters(flink, one.id, job).items():
-                console.print(f"{job} {name} {number}")
+    return [
+        (job, counters(_flink(loaded), one.id, job))
+        for job, loaded in configured.items()
+        if isinstance(loaded, Loaded)
+        for one in found[_flink(loaded)]
+        if one.has(job)
+    ]
 
 
 def _flink(loaded: Loaded) -> str:

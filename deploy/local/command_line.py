@@ -107,12 +107,12 @@ def status(directory: Directory = Path(".stack")) -> None:
 def send(
     topic: Annotated[str, typer.Argument(help="With or without the environment in front.")],
     file: Annotated[
-        Path, typer.Argument(exists=True, allow_dash=True, help="Each line is a record; -: of standard input.")
-    ] = Path("-"),
+        Path | None, typer.Argument(exists=True, help="Each line is a record; without, of standard input.")
+    ] = None,
     directory: Directory = Path(".stack"),
 ) -> None:
     """Send records to a topic of the stack's Kafka."""
-    lines = (sys.stdin.buffer if str(file) == "-" else file.open("rb")).read().splitlines()
+    lines = (file.read_bytes() if file else sys.stdin.buffer.read()).splitlines()
     try:
         sender = Sender(_brokers(directory))
         for line in lines:

@@ -47,7 +47,9 @@ def counters_of_group(flink: str, job_id: str, job_names: Sequence[str]) -> dict
 
 def _measured(vertices: str, ids: list[str], job_names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """Of each task: its number, the operator, the namespace and the name of the counter make the metric's name."""
-    ours = re.compile(rf".*\.({'|'.join(map(re.escape, job_names))})_(.*)")
+    # Flink parts the name of a metric by dots, and has none within a part: user-cache-updater-2_0
+    jobs = {job_name.replace(".", "_"): job_name for job_name in job_names}
+    ours = re.compile(rf".*\.({'|'.join(map(re.escape, jobs))})_(.*)")
     for vertex in ids:
         address = f"{vertices}/{vertex}/metrics"
         there = {metric["id"]: found for metric in _get(address) if (found := ours.fullmatch(metric["id"]))}
@@ -55,7 +57,7 @@ def _measured(vertices: str, ids: list[str], job_names: Sequence[str]) -> Iterat
         for start in range(0, len(names), _NAMES_AT_ONCE):
             for metric in _get(address, get=",".join(names[start : start + _NAMES_AT_ONCE])):
                 job_name, name = there[metric["id"]].groups()
-                yield job_name, name, int(metric["value"])
+                yield jobs[job_name], name, int(metric["value"])
 
 
 def _accumulated(accumulators: dict[str, Any]) -> Iterator[tuple[str, str, int]]:

@@ -133,7 +133,7 @@ def wait_until_running(flink: str, job_id: str, timeout_seconds: float = 120) ->
     while not is_running(flink, job_id):
         ended = next((job.state for job in jobs(flink) if job.id == job_id and not job.lives), None)
         if ended or time.monotonic() > end:
-            why = root_cause(flink, job_id) or ("" if ended else _lack_of_slots(flink))
+            why = ("" if ended else _lack_of_slots(flink)) or root_cause(flink, job_id)
             what = f"is {ended}" if ended else f"does not run after {timeout_seconds:.0f} s"
             raise StackError(f"job {job_id} {what}{why and ': '}{why}")
         time.sleep(0.2)

@@ -35,6 +35,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> list[OnFlink]:
     monkeypatch.setattr(status_command, "found_on_flink", lambda flink: there)
     monkeypatch.setattr(status_command, "waiting", lambda brokers, group, topic: 3)
     monkeypatch.setattr(status_command.time, "time", lambda: NOW)
+    monkeypatch.setattr(status_command, "GATHERING_SECONDS", 0)
     monkeypatch.setattr(flink_counters, "counters", lambda flink, job_id, job: {"failed-events-count": 7})
     return there
 

@@ -41,7 +41,7 @@ def test_all_tasks_of_a_running_job_are_added_up(answers: dict[str, Any]) -> Non
 
 def test_the_jobs_of_a_group_are_told_apart(answers: dict[str, Any]) -> None:
     other = "user-cache-updater-2.0"
-    ids = {f"0.[2]{JOB}/A step.{JOB}_total-events-count": "3", f"0.[3]{other}/A.{other}_user-cache-hit": "4"}
+    ids = {f"0.[2]{JOB}/A step.{JOB}_total-events-count": "3", "0.[3]A.user-cache-updater-2_0_user-cache-hit": "4"}
     answers[""] = {"state": "RUNNING", "vertices": [{"id": "v1"}]}
     answers["/vertices/v1/metrics"] = [{"id": name} for name in (*ids, "0.[2]A.somebody_total-events-count")]
     answers[f"/vertices/v1/metrics?{','.join(ids)}"] = [{"id": name, "value": n} for name, n in ids.items()]
