@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -29,12 +28,14 @@ def group(site: Installation, tmp_path_factory: pytest.TempPathFactory) -> Itera
     file = directory / "light.yaml"
     files = {job: [str(site.configuration(job))] for job in JOBS}
     file.write_text(yaml.safe_dump({"group": NAME, "jobs": files}, sort_keys=False))
-    with flink_jobs.submitted(site.flink, NAME, [], Path(directory) / "run.log", group=file) as wait:
-        running = RunningJob(site.flink, NAME, wait())
-        try:
-            yield running
-        finally:
-            running.cancel()
+    done = site.command("run-group", file, "--detach")
+    try:
+        assert done.returncode == 0, done.stderr
+        [found] = [job for job in flink_jobs.jobs(site.flink, NAME) if job.lives]
+        yield RunningJob(site.flink, NAME, found.id)
+    finally:
+        ended = site.command("cancel", NAME, "--set", f"flink.master={site.flink}")
+    assert (ended.returncode, ended.stdout.split()[:3]) == (0, [NAME, "is", "cancelled"]), ended.stderr
 
 
 def test_every_job_of_a_group_handles_its_topic(site: Installation, group: RunningJob, flink_stack: Stack) -> None:
@@ -47,3 +48,14 @@ def test_every_job_of_a_group_handles_its_topic(site: Installation, group: Runni
     assert letters == {site.topics.failed_of(job): f"no JSON of {job}" for job in (MERGE, RECONCILE)}
     # one worker for all of them
     eventually(lambda: len(flink_stack.workers()) == 1, 30, flink_stack.workers)
+
+
+def test_the_status_of_a_job_is_that_of_its_group(site: Installation, group: RunningJob) -> None:
+    site.send(site.topics.read_by(FORGET), b'{"edata": {"action": "another"}}')
+    site.handled(FORGET)
+    done = site.command("status", FORGET, "--config", site.configuration(FORGET))
+    assert done.returncode == 0, done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.startswith(FORGET))
+    assert f"RUNNING in {NAME}, " in line
+    assert line.split()[-2:] == ["0", site.topics.group_of(FORGET)]
+    assert f"{FORGET} total-events-count 0" not in done.stdout
