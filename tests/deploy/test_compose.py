@@ -104,6 +104,6 @@ def test_a_server_is_filled_in_its_own_network(stack_of: StackOf) -> None:
     def made() -> set[str]:
         return {topic for topic in admin.list_topics(timeout=10).topics if topic.startswith(f"{environment}.")}
 
-    eventually(lambda: made() == wanted, 30, made)
+    eventually(lambda: made() == wanted, otherwise=made)
     for deleted in admin.delete_topics(list(wanted), operation_timeout=30).values():
         deleted.result(30)

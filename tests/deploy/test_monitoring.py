@@ -42,6 +42,8 @@ def panel_expressions() -> dict[str, str]:
 
 EXPRESSIONS = {**rule_expressions(), **panel_expressions()}
 
+pytestmark = pytest.mark.xdist_group("monitoring")  # one process starts the servers, once
+
 
 @pytest.fixture(scope="module")
 def flinks_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
@@ -92,7 +94,7 @@ def query(flinks_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         return [*wrong, *(f"{target['scrapeUrl']}: {target['lastError']}" for target in targets)]
 
     recorded = [name for name in rule_expressions() if name.startswith("sunbird:")]
-    eventually(lambda: all(ask(name) for name in recorded), 60, health)
+    eventually(lambda: all(ask(name) for name in recorded), otherwise=health)
     yield ask
     processes.stop("prometheus")
 

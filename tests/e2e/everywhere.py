@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import redis
 import requests
 from cassandra.cluster import Cluster, Session
 
-SECONDS = 30
+SECONDS = 60
 REDIS_DATABASES = 16
 
 
@@ -69,6 +69,8 @@ def logs(directory: Path) -> Iterator[tuple[str, str]]:
             yield f"log {path.name}", path.read_text(encoding="utf-8", errors="replace")
 
 
-def places(texts: Iterator[tuple[str, str]], tokens: Mapping[str, str]) -> set[tuple[str, str]]:
+def places(texts: Iterable[tuple[str, str]], tokens: Mapping[str, str]) -> set[tuple[str, str]]:
     """(place, which token) of every token that is found in any case."""
-    return {(place, name) for place, text in texts for name, token in tokens.items() if token.lower() in text.lower()}
+    wanted = {name: token.lower() for name, token in tokens.items()}
+    in_lower_case = ((place, text.lower()) for place, text in texts)
+    return {(place, name) for place, text in in_lower_case for name, token in wanted.items() if token in text}

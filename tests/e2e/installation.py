@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ import yaml
 from cassandra import DriverException
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import ConstantReconnectionPolicy
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, NewTopic, OffsetSpec
 from pydantic.fields import FieldInfo
 
 from deploy.local import flink_jobs
@@ -44,13 +45,17 @@ RELATION_CACHE_DATABASE = 10
 UNITS_DATABASE = 5
 DEDUP_DATABASE = 13
 
-SECONDS = 30
-# the machine may be busy with something else
-HANDLED_SECONDS = 120
+PARTITIONS = 2
 
+# the machine may be slow, and busy with something else
+SECONDS = 60
+HANDLED_SECONDS = 240
 
 # whose topics an installation has when it is not told which jobs it runs
 LEARNING_JOBS = (PROGRESS, RELATIONS, CHECKER, GENERATOR, MIGRATOR)
+
+
+Place = tuple[str, int]  # topic, partition
 
 
 class Topics:
@@ -180,7 +185,9 @@ class Installation:
         self.relation_cache = self._redis(closing, found, RELATION_CACHE_DATABASE)
         self.units = self._redis(closing, found, UNITS_DATABASE)
         self.dedup = self._redis(closing, found, DEDUP_DATABASE)
-        closing.enter_context(_topics(self._brokers, self.topics))
+        # for all questions: one of a reader's waits until the broker has answered a fetch that finds nothing
+        self._admin = AdminClient({"bootstrap.servers": self._brokers})
+        closing.enter_context(_topics(self._admin, self.topics))
         self._producer = Producer(
             {
                 "bootstrap.servers": self._brokers,
@@ -191,7 +198,7 @@ class Installation:
         )
         self._reader = Consumer({"bootstrap.servers": self._brokers, "group.id": f"{environment}-test"})
         closing.callback(self._reader.close)
-        self._read: dict[tuple[str, int], int] = {}  # up to which offset
+        self._read: dict[Place, int] = {}  # up to which offset
 
     @classmethod
     @contextmanager
@@ -229,14 +236,36 @@ class Installation:
         options = ["--config", str(self.configuration(job, **more))]
         if beam_options:
             options += ["--", *beam_options]
-        known = {found.id for found in flink_jobs.jobs(self.flink, job)}
-        log = self._directory / f"{job}-{len(known)}.log"
+        with self._on_flink(job, options) as wait:
+            yield wait
+
+    @contextmanager
+    def running(
+        self, *jobs: str, settings: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> Iterator[dict[str, RunningJob]]:
+        """Several jobs, running; cancelled in the end. They are one on Flink, which is submitted in half the time.
+
+        ``settings`` are more of some jobs, with ``__`` for a dot.
+        """
+        name = self.name("jobs")
+        files = {job: [str(self.configuration(job, **(settings or {}).get(job, {})))] for job in jobs}
+        group = self._directory / f"{name}.yaml"
+        group.write_text(yaml.safe_dump({"group": name, "jobs": files}, sort_keys=False))
+        with self._on_flink(name, [], group) as wait:
+            yield dict.fromkeys(jobs, wait())
+
+    @contextmanager
+    def _on_flink(
+        self, name: str, options: Sequence[str], group: Path | None = None
+    ) -> Iterator[Callable[[], RunningJob]]:
+        known = {found.id for found in flink_jobs.jobs(self.flink, name)}
+        log = self._directory / f"{name}-{len(known)}.log"
         try:
-            with flink_jobs.submitted(self.flink, job, options, log) as wait:
-                yield lambda: RunningJob(self.flink, job, wait())
+            with flink_jobs.submitted(self.flink, name, options, log, group=group) as wait:
+                yield lambda: RunningJob(self.flink, name, wait())
         finally:
             # also one that never ran
-            for found in flink_jobs.jobs(self.flink, job):
+            for found in flink_jobs.jobs(self.flink, name):
                 if found.id not in known and found.lives:
                     flink_jobs.cancel(self.flink, found.id)
 
@@ -256,14 +285,12 @@ class Installation:
     @once_the_group_is_found
     def _offsets(self, job: str) -> list[tuple[int, int]]:
         """(committed, end) of each partition of the job's topic."""
-        topic = self.topics.read_by(job)
-        consumer = Consumer({"bootstrap.servers": self._brokers, "group.id": self.topics.group_of(job)})
-        try:
-            places = [TopicPartition(topic, partition) for partition in self._partitions(topic)]
-            committed = consumer.committed(places, timeout=SECONDS)
-            return [(max(place.offset, 0), self._end(place)) for place in committed]
-        finally:
-            consumer.close()
+        places = _places([self.topics.read_by(job)])
+        asked = ConsumerGroupTopicPartitions(self.topics.group_of(job), [TopicPartition(*place) for place in places])
+        [answer] = self._admin.list_consumer_group_offsets([asked], request_timeout=SECONDS).values()
+        committed = answer.result(SECONDS).topic_partitions
+        ends = self._ends(places)
+        return [(max(place.offset, 0), ends[place.topic, place.partition]) for place in committed]
 
     # --- what it sends and what its jobs sent
 
@@ -281,10 +308,10 @@ class Installation:
 
     def written(self) -> list[Written]:
         """What the jobs wrote since this was asked last."""
+        ends = self._ends(_places(self.topics.written))
         if not self._read:
-            self._read = dict.fromkeys(self._written_to(), 0)
+            self._read = dict.fromkeys(ends, 0)
             self._reader.assign([TopicPartition(*place, 0) for place in self._read])
-        ends = {place: self._end(TopicPartition(*place)) for place in self._read}
         found = []
         while any(self._read[place] < end for place, end in ends.items()):
             for message in self._reader.consume(num_messages=1_000, timeout=0.1):
@@ -296,7 +323,7 @@ class Installation:
 
     def records_written(self) -> int:
         """How many records there are on the topics that the jobs write."""
-        return sum(self._end(TopicPartition(*place)) for place in self._written_to())
+        return sum(self._ends(_places(self.topics.written)).values())
 
     # --- its services
 
@@ -339,15 +366,8 @@ class Installation:
     def row(self, table: str, **key: str) -> dict[str, Any] | None:
         return next(iter(self.rows(table, **key)), None)
 
-    def _written_to(self) -> list[tuple[str, int]]:
-        """(topic, partition) of all that the jobs write to."""
-        return [(topic, partition) for topic in self.topics.written for partition in self._partitions(topic)]
-
-    def _partitions(self, topic: str) -> Sequence[int]:
-        return sorted(self._reader.list_topics(topic, timeout=SECONDS).topics[topic].partitions)
-
-    def _end(self, place: TopicPartition) -> int:
-        return int(self._reader.get_watermark_offsets(place, timeout=SECONDS)[1])
+    def _ends(self, places: Iterable[Place]) -> dict[Place, int]:
+        return {place: end.result(SECONDS).offset for place, end in _ends(self._admin, places).items()}
 
     @staticmethod
     def _redis(closing: ExitStack, found: Mapping[str, Any], database: int) -> redis.Redis:
@@ -369,8 +389,22 @@ def sunbird_pipelines(*arguments: str | Path, seconds: float = 300) -> subproces
     )
 
 
+def from_file(job: str, configuration: Path, directory: Path, *values: bytes) -> tuple[dict[str, int], str]:
+    """Run a job over these values to its end, without Kafka and Flink: what it counted, and what it said.
+
+    What it wrote is in ``directory / "out"``.
+    """
+    events, metrics = directory / "events.jsonl", directory / "metrics.json"
+    events.write_bytes(b"".join(value + b"\n" for value in values))
+    files = ("--input", events, "--output", directory / "out", "--metrics", metrics)
+    done = sunbird_pipelines("run", job, "--config", configuration, *files)
+    assert done.returncode == 0, done.stderr
+    counted: dict[str, int] = orjson.loads(metrics.read_bytes())
+    return counted, done.stdout + done.stderr
+
+
 def eventually(
-    condition: Callable[[], bool], seconds: float, otherwise: Callable[[], object] = lambda: "not in time"
+    condition: Callable[[], bool], seconds: float = HANDLED_SECONDS, otherwise: Callable[[], object] = lambda: "late"
 ) -> float:
     """Wait until the condition holds; the seconds that it took. Fails, saying ``otherwise``, when it does not."""
     begun = time.monotonic()
@@ -378,6 +412,16 @@ def eventually(
         assert time.monotonic() - begun < seconds, f"after {seconds:.0f} s: {otherwise()}"
         time.sleep(0.1)
     return time.monotonic() - begun
+
+
+def _places(topics: Iterable[str]) -> list[Place]:
+    return [(topic, partition) for topic in topics for partition in range(PARTITIONS)]
+
+
+def _ends(admin: AdminClient, places: Iterable[Place]) -> dict[Place, Future[ListOffsetsResultInfo]]:
+    wanted = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    answers = admin.list_offsets(wanted, request_timeout=SECONDS)
+    return {(asked.topic, asked.partition): answer for asked, answer in answers.items()}
 
 
 def _must_be_delivered(error: object, _: object) -> None:
@@ -404,11 +448,12 @@ def _cassandra(found: Mapping[str, Any]) -> Iterator[Session]:
 
 
 @contextmanager
-def _topics(brokers: str, topics: Topics) -> Iterator[None]:
-    admin = AdminClient({"bootstrap.servers": brokers})
-    wanted = [NewTopic(topic, num_partitions=2, replication_factor=1) for topic in topics]
+def _topics(admin: AdminClient, topics: Topics) -> Iterator[None]:
+    wanted = [NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1) for topic in topics]
     for created in admin.create_topics(wanted, operation_timeout=SECONDS).values():
         created.result(SECONDS)
+    # it has no leader at once
+    eventually(lambda: not any(end.exception(SECONDS) for end in _ends(admin, _places(topics)).values()))
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from cassandra.cluster import Session
 
 from transforms.user_deletion import BLANKED
 
-SECONDS = 30
+SECONDS = 60
 ORGANISATION = "0140222222222222220"
 PROFILES_DATABASE = 12
 

@@ -28,8 +28,8 @@ def site(flink_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module", autouse=True)
 def jobs(site: Installation) -> Iterator[dict[str, RunningJob]]:
     """Both jobs, running."""
-    with site.submitted(RECONCILIATION) as reconciliation, site.submitted(MERGE) as merge:
-        yield {RECONCILIATION: reconciliation(), MERGE: merge()}
+    with site.running(RECONCILIATION, MERGE) as jobs:
+        yield jobs
 
 
 def handle(site: Installation, job: str, *events: bytes | None) -> list[Written]:

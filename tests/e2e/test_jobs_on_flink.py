@@ -324,7 +324,7 @@ def test_both_jobs_ran_through_without_a_restart_and_committed_all(
     assert (site.waiting(PROGRESS), site.waiting(RELATIONS)) == (0, 0)
     assert_undisturbed(jobs)
     for job in jobs.values():
-        eventually(lambda job=job: job.restarts is not None, 30)
+        eventually(lambda job=job: job.restarts is not None)
         assert job.restarts == 0
 
 
@@ -353,8 +353,8 @@ def test_prometheus_finds_what_the_documents_name(
 
     labels = {job: job.replace("-", "_") for job in jobs}
     for job, label in labels.items():
-        eventually(lambda job=job, label=label: value(metric_name(job, counter), label) > 0, 30)
-        eventually(lambda label=label: 0 <= value(BEHIND, label) < math.inf, 30)
+        eventually(lambda job=job, label=label: value(metric_name(job, counter), label) > 0)
+        eventually(lambda label=label: 0 <= value(BEHIND, label) < math.inf)
     said = scraped("jobmanager")
     for metric in ("numRestarts", "uptime", "numberOfCompletedCheckpoints", "numberOfFailedCheckpoints"):
         line = rf'flink_jobmanager_job_{metric}{{[^}}]*job_name="%s"'

@@ -51,7 +51,7 @@ def test_the_log(site: Installation, job: RunningJob) -> None:
     site.stub("faults", [{"path": f"/program/v1/user/{refused}", "status": 400}])
     site.send(site.topics.read_by(JOB), b'{"broken', deletion(refused), key=b"one")
     site.handled(JOB)
-    eventually(lambda: any(line["message"].startswith("Dead letter") for line in lines(site)), 30)
+    eventually(lambda: any(line["message"].startswith("Dead letter") for line in lines(site)))
     found = lines(site)
     for line in found:
         assert {"time", "level", "logger", "message", "job"} <= line.keys()
@@ -73,7 +73,7 @@ def test_the_limit_of_dead_letters(site: Installation, job: RunningJob) -> None:
     site.stub("faults", [{"path": "/program", "status": 503}])
     site.written()
     site.send(site.topics.read_by(JOB), *map(deletion, users), key=b"one")
-    eventually(lambda: "TooManyDeadLetters" in orjson.dumps(job._get("/exceptions")).decode(), 120)
+    eventually(lambda: "TooManyDeadLetters" in orjson.dumps(job._get("/exceptions")).decode())
     assert site.waiting(JOB) > MANY / 2
     told = orjson.dumps(job._get("/exceptions")).decode()
     assert f"{IN_A_ROW}" in told
@@ -86,6 +86,6 @@ def test_the_limit_of_dead_letters(site: Installation, job: RunningJob) -> None:
     left = site.stub("contributors", method="GET").keys() & set(users)
     assert left <= failed, "no deletion was lost"
     assert len(failed) < MANY / 2
-    eventually(lambda: job.all_tasks_run, 120)
+    eventually(lambda: job.all_tasks_run)
     raised = [line for line in lines(site) if "TooManyDeadLetters" in line.get("exception", "")]
     assert raised, "the trace is part of the object"

@@ -18,7 +18,7 @@ from tests.e2e.installation import sunbird_pipelines
 from transforms.dead_letter import dead_letter
 
 JOB = "collection-cert-pre-processor"
-SECONDS = 30
+SECONDS = 60
 
 
 class Site:

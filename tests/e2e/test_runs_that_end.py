@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def nobody() -> str:
+def nobody(nobody: int) -> str:
     """An address where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{nobody}"
 
 
 class TestFromAFile:
@@ -167,7 +164,7 @@ def test_the_jar_of_a_job_runs_on_a_cluster_by_itself(site: Installation, tmp_pa
         assert started.ok, started.text
         job = RunningJob(site.flink, PROGRESS, started.json()["jobid"])
         try:
-            eventually(lambda: job.all_tasks_run, 120)
+            eventually(lambda: job.all_tasks_run)
             learner = Learner(site)
             learner.reports("a", "b", "c", "d")
             assert learner.progress[:2] == (2, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,17 +166,14 @@ def test_the_table(site: Installation) -> None:
     assert ran.stderr == ""
 
 
-def test_servers_that_are_not_there(site: Installation) -> None:
+def test_servers_that_are_not_there(site: Installation, nobody: int) -> None:
     learner = complete(site)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        nobody = probe.getsockname()[1]
-        found = trace(site, learner, "--set", f"kafka.broker-servers=127.0.0.1:{nobody}")
-        assert found["by"]["backlog"]["verdict"] == "unknown"
-        assert found["by"]["certificate"]["details"]["standing"] == "due"
+    found = trace(site, learner, "--set", f"kafka.broker-servers=127.0.0.1:{nobody}")
+    assert found["by"]["backlog"]["verdict"] == "unknown"
+    assert found["by"]["certificate"]["details"]["standing"] == "due"
 
-        away = ("--set", f"lms-cassandra.port={nobody}", "--kafka-records", "0")
-        found = trace(site, learner, *away, code=1)
-        assert found["by"]["enrolment"]["verdict"] == "unknown"
-        assert found["by"]["relation cache"]["verdict"] == "ok"
-        assert str(nobody) in found["storesAway"][0]
+    away = ("--set", f"lms-cassandra.port={nobody}", "--kafka-records", "0")
+    found = trace(site, learner, *away, code=1)
+    assert found["by"]["enrolment"]["verdict"] == "unknown"
+    assert found["by"]["relation cache"]["verdict"] == "ok"
+    assert str(nobody) in found["storesAway"][0]
