@@ -93,8 +93,10 @@ def expansion_service(jar: Path, *, in_flink: bool, splittable_read: bool = Fals
 
     command = [
         java(),
-        # it lives for seconds: what is compiled and collected well would not pay (half the CPU)
-        *(("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC") if in_flink else ()),
+        # it lives for seconds: what is compiled and collected well would not pay (half the CPU, of a round of 9,000
+        # records that it reads, too)
+        "-XX:TieredStopAtLevel=1",
+        "-XX:+UseSerialGC",
         "-cp",
         str(jar),
         "org.apache.beam.sdk.expansion.service.ExpansionService",
