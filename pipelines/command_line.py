@@ -353,8 +353,7 @@ def status(
             if job:
                 raise
             configured[name] = str(error)
-    command = importlib.import_module("pipelines.status_command")
-    raise typer.Exit(command.run(configured, counters=bool(job)))
+    raise typer.Exit(importlib.import_module("pipelines.status_command").status(configured, counters=bool(job)))
 
 
 @app.command()

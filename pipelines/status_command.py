@@ -18,7 +18,7 @@ from pipelines.configuration import Loaded
 from pipelines.flink import DEFAULTS
 from pipelines.settings import UsageError
 
-__all__ = ["OnFlink", "cancel", "found_on_flink", "run", "waiting"]
+__all__ = ["OnFlink", "cancel", "found_on_flink", "status", "waiting"]
 
 KAFKA_SECONDS = 10
 # those that ask Kafka, side by side
@@ -56,7 +56,16 @@ class OnFlink(NamedTuple):
         return f"{RUNNING}{where}, {minutes} min, {self.restarts} restarts"
 
 
-def run(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
+def status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
+    """`_status`, or 1 when Flink goes away meanwhile."""
+    try:
+        return _status(configured, counters=counters)
+    except requests.RequestException as error:
+        typer.echo(f"error: Flink stopped answering: {error}", err=True)
+        return 1
+
+
+def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
     """Print a line for each job, with its configuration or what is wrong with that; 0 when all of them run."""
     clusters = {_flink(loaded) for loaded in configured.values() if isinstance(loaded, Loaded)}
     asked = {flink: _asked(flink) for flink in sorted(clusters)}
@@ -81,6 +90,8 @@ def run(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
         table.add_row(job, told, waits[job], loaded.settings.kafka_group_id)
     console = Console(width=None if Console().is_terminal else 200, highlight=False)
     console.print(table)
+    for flink, there in found.items():
+        _print_causes(console, flink, [one for one in there if any(one.has(job) for job in configured)])
     for job, counted in _counters_of(configured, found) if counters else ():
         console.print()
         for name, number in counted.items():
@@ -170,6 +181,15 @@ def _asked(flink: str) -> Sequence[OnFlink]:
 
 def _no_answer(flink: str) -> str:
     return f"Flink at {flink} does not answer. Is it up, and flink.master its REST address, HOST:PORT?"
+
+
+def _print_causes(console: Console, flink: str, found: Sequence[OnFlink]) -> None:
+    """Why jobs were restarted, or do not run."""
+    from deploy.local.flink_jobs import root_cause  # noqa: PLC0415
+
+    for one in found:
+        if (one.restarts or not one.runs) and (cause := root_cause(flink, one.id)):
+            console.print(f"\n{one.name} failed last with: {cause}", markup=False)
 
 
 def _counters_of(

@@ -36,6 +36,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> list[OnFlink]:
     monkeypatch.setattr(status_command, "waiting", lambda brokers, group, topic: 3)
     monkeypatch.setattr(status_command.time, "time", lambda: NOW)
     monkeypatch.setattr(status_command, "GATHERING_SECONDS", 0)
+    monkeypatch.setattr(flink_jobs, "root_cause", lambda flink, job_id: "StoreUnavailable: [cassandra:9042] is away")
     monkeypatch.setattr(flink_counters, "counters", lambda flink, job_id, job: {"failed-events-count": 7})
     return there
 
@@ -70,6 +71,7 @@ def test_a_task_that_does_not_run_is_told(cluster: list[OnFlink]) -> None:
     result = call("status", RELATIONS, "--config", str(SITE))
     assert result.exit_code == 1
     assert "RESTARTING, 1 of 2 tasks run, 2 restarts" in result.stdout
+    assert f"{RELATIONS} failed last with: StoreUnavailable: [cassandra:9042] is away" in result.stdout
 
 
 def test_without_names_all_jobs_are_shown_those_without_settings_too(cluster: list[OnFlink], tmp_path: Path) -> None:
