@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic_core import PydanticUndefined
@@ -22,6 +23,7 @@ from schemas.counters import COUNTERS
 from schemas.event_schemas import event_schemas
 
 FAILURES = Path(__file__).parent / "failures"
+GROUPS = Path(__file__).parents[1] / "deploy" / "config" / "groups"
 
 # a line of the docstring's table: what is read, written, kept
 _ROW = re.compile(r"([A-Z][a-z]+) {2,}(.*)")
@@ -55,6 +57,7 @@ def page(job: str) -> str:
     parts = [
         f"# {job}",
         described(inspect.cleandoc(module.__doc__ or "")),
+        started(job),
         "## When something is wrong",
         (FAILURES / f"{job}.md").read_text(encoding="utf-8").strip(),
         "## Settings",
@@ -67,6 +70,16 @@ def page(job: str) -> str:
         events(job),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def started(job: str) -> str:
+    """How a job gets onto a cluster: by itself, or in its group of deploy/config/groups."""
+    page = "[every job on a cluster](../operations/every-job.md#4-submit-them)"
+    alone = f"`sunbird-pipelines run {job} --config site.yaml --detach`"
+    for file in sorted(GROUPS.glob("*.yaml")):
+        if job in yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"]:
+            return f"It runs in the group `{file.stem}`, with others ({page}), or by itself: {alone}."
+    return f"It runs by itself ({page}): {alone}."
 
 
 def described(docstring: str) -> str:

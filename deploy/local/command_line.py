@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.errors import StackError, UsageError
-from deploy.local.kafka_client import Sender, records
+from deploy.local.kafka_client import Sender, records, topics
 from deploy.local.progress import shown
 from deploy.local.stack import DEFAULT_PORTS, DEFAULT_SLOTS, SERVICES, Stack
 
@@ -144,7 +144,11 @@ def _brokers(directory: Path) -> str:
 
 def _topic(name: str, directory: Path) -> str:
     environment = f"{Stack(directory).environment()['job.env']}."
-    return name if name.startswith(environment) else environment + name
+    topic = name if name.startswith(environment) else environment + name
+    there = topics(_brokers(directory))
+    if topic not in there:
+        raise _fail(UsageError(f"there is no topic {topic}; there are {', '.join(there)}"))
+    return topic
 
 
 @app.command()

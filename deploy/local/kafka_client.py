@@ -87,6 +87,15 @@ class Listener:
         return _ends(self._consumer, topic, partition)
 
 
+def topics(brokers: str) -> list[str]:
+    """The topics that there are, but for Kafka's own. Raises KafkaException."""
+    consumer = _consumer(brokers, "reader")
+    try:
+        return sorted(name for name in consumer.list_topics(timeout=TIMEOUT_SECONDS).topics if name[0] != "_")
+    finally:
+        consumer.close()
+
+
 def records(brokers: str, topic: str) -> Iterator[bytes | None]:
     """The values that a topic holds now. Raises KafkaException, also for a topic that is not there."""
     consumer = _consumer(brokers, "reader")

@@ -129,6 +129,21 @@ def test_the_environment_tells_jobs_where_what_is_up_is(own: Callable[..., Stack
     assert requests.post(search, json={"request": {"filters": {"identifier": "c"}}}, timeout=5).ok
 
 
+def test_records_are_sent_and_read_by_the_command(stack_of: Callable[..., Stack], tmp_path: Path) -> None:
+    directory = ["--dir", str(stack_of("kafka").directory)]
+    (tmp_path / "events.jsonl").write_bytes(b'{"mid":"a"}\n\xff\n')
+    before = call("read", "programuser.info", *directory)[1]
+    assert call("send", "dev.programuser.info", str(tmp_path / "events.jsonl"), *directory) == (0, "", "")
+    code, printed, _ = call("read", "programuser.info", *directory)
+    assert (code, len(printed.splitlines())) == (0, len(before.splitlines()) + 2)
+    assert '{"mid":"a"}' in printed
+    code, _, told = call("send", "no.such.topic", str(tmp_path / "events.jsonl"), *directory)
+    assert (code, told.split(";")[0]) == (2, "error: there is no topic dev.no.such.topic")
+    assert call("read", "no.such.topic", *directory)[0] == 2
+    code, _, told = call("send", "programuser.info", "--dir", str(tmp_path))
+    assert (code, told) == (1, "error: kafka is not up: sunbird-pipelines stack up kafka\n")
+
+
 def test_all_services_are_there_with_topics_tables_indexes_and_containers(stack_of: Callable[..., Stack]) -> None:
     stack = stack_of()
     settings = stack.environment()
