@@ -2,7 +2,7 @@
 
 It stands in a directory and on ports of its own, so it never meets a stack that runs already. With
 SUNBIRD_TEST_STACK=DIRECTORY the tests use the stack of that directory instead (`sunbird-pipelines stack up`), which
-saves its start; it is left as it was found.
+saves its start; it is left as it was found, but for what came up in it for several processes.
 """
 
 import os
@@ -54,16 +54,20 @@ def stack_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackOf]:
 
     What a test stopped meanwhile is started again. Raises StackError when a service does not come up.
     """
-    stack = Stack(os.environ.get(REUSED) or tmp_path_factory.mktemp("stack"), ports="free")
+    reused = os.environ.get(REUSED)
+    stack = Stack(reused or tmp_path_factory.mktemp("stack"), ports="free")
     found_up = {status.service for status in stack.status() if status.pids}
+    asked_for: set[str] = set()
 
     def with_services(*services: str) -> Stack:
         stack.up(services)
+        asked_for.update(services or (status.service for status in stack.status() if status.pids))
         return stack
 
     yield with_services
-    ours = {status.service for status in stack.status() if status.pids} - found_up
-    if ours:
+    ours = asked_for - found_up
+    others_may_use_it = reused and "PYTEST_XDIST_WORKER" in os.environ
+    if ours and not others_may_use_it:
         stack.down(ours)
 
 

@@ -12,7 +12,7 @@ import requests
 
 from schemas.counters import COUNTERS
 
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 60
 
 # While a job runs, each task has its counters as metrics. When it ended, what Beam counted is in an accumulator.
 _ACCUMULATOR = "__metricscontainers"

@@ -17,7 +17,7 @@ import requests
 
 from deploy.local.errors import StackError
 
-TIMEOUT_SECONDS = 10
+TIMEOUT_SECONDS = 60
 LOG_LINES_SHOWN = 15
 
 _ENDED = ("CANCELED", "FAILED", "FINISHED")

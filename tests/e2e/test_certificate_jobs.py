@@ -18,7 +18,7 @@ import requests
 from deploy.local.stack import Stack
 from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.object_storage import ObjectStore
-from tests.e2e.installation import CHECKER, GENERATOR, MIGRATOR, Installation, RunningJob, eventually
+from tests.e2e.installation import CHECKER, GENERATOR, MIGRATOR, Installation, RunningJob, eventually, from_file
 
 BATCHES, ENROLMENTS, REGISTRY = (
     "sunbird_courses.course_batch",
@@ -48,8 +48,8 @@ def site(stack_of: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[In
 @pytest.fixture(scope="module")
 def jobs(site: Installation) -> Iterator[tuple[RunningJob, RunningJob]]:
     """Both jobs, running."""
-    with site.submitted(CHECKER) as checker, site.submitted(GENERATOR) as generator:
-        yield checker(), generator()
+    with site.running(CHECKER, GENERATOR) as jobs:
+        yield jobs[CHECKER], jobs[GENERATOR]
 
 
 def offer(site: Installation, **templates: dict[str, Any]) -> None:
@@ -136,7 +136,7 @@ def test_from_a_finished_course_to_a_certificate(site: Installation, jobs: tuple
             *("feed" for found in feeds if found["userId"] == learner.identifier),
         ]
 
-    eventually(lambda: sorted(map(str, told())) == ["None", "feed", "sms"], 30, told)
+    eventually(lambda: sorted(map(str, told())) == ["None", "feed", "sms"], otherwise=told)
 
 
 def test_asked_many_times_at_once_one_certificate_each(site: Installation, jobs: tuple[RunningJob, RunningJob]) -> None:
@@ -177,7 +177,7 @@ def test_a_service_that_is_away_delays_and_loses_nothing(
     for learner in learners:
         assert [entry["identifier"] for entry in learner.issued] == learner.records
         assert len(learner.records) == 1
-    eventually(lambda: all(job.all_tasks_run for job in jobs), 120)
+    eventually(lambda: all(job.all_tasks_run for job in jobs))
 
 
 def test_what_can_not_be_handled_is_a_dead_letter(site: Installation, jobs: tuple[RunningJob, RunningJob]) -> None:
@@ -210,18 +210,6 @@ def test_what_can_not_be_handled_is_a_dead_letter(site: Installation, jobs: tupl
 # --- from files, without Kafka and Flink
 
 
-def run(site: Installation, job: str, events: list[bytes], directory: Path, **settings: Any) -> dict[str, int]:
-    """Run a job from a file; its counters."""
-    (directory / "events.jsonl").write_bytes(b"\n".join(events) + b"\n")
-    metrics = directory / "metrics.json"
-    configuration = site.configuration(job, **settings)
-    files = ("--input", directory / "events.jsonl", "--output", directory / "out", "--metrics", metrics)
-    done = site.command("run", job, "--config", configuration, *files)
-    assert done.returncode == 0, done.stderr
-    counted: dict[str, int] = orjson.loads(metrics.read_bytes())
-    return counted
-
-
 def test_files_of_our_own(site: Installation, tmp_path: Path) -> None:
     """collection-certificate-generator §9 cases 9 and 10, with an object store and a signing service"""
     learner = Learner(site)
@@ -239,8 +227,8 @@ def test_files_of_our_own(site: Installation, tmp_path: Path) -> None:
         "keys": {"id": "12"},
         "related": {"batchId": BATCH, "courseId": site.name("course"), "type": NAME},
     }
-    settings = {"enable__rc__certificate": False}
-    counted = run(site, GENERATOR, [orjson.dumps({"edata": edata})] * 2, tmp_path, **settings)
+    configuration = site.configuration(GENERATOR, enable__rc__certificate=False)
+    counted, _ = from_file(GENERATOR, configuration, tmp_path, *[orjson.dumps({"edata": edata})] * 2)
     assert (counted["success-events-count"], counted["skipped-event-count"]) == (1, 1)
     (entry,) = learner.issued
     found = site.settings
@@ -285,7 +273,8 @@ def test_a_migration(site: Installation, tmp_path: Path) -> None:
     }
     event = orjson.dumps({"edata": edata})
     orphan = orjson.dumps({"edata": {**edata, "userId": "nobody"}})
-    counted = run(site, MIGRATOR, [orphan, event, event], tmp_path, kafka__output__failed__topic="failed")
+    configuration = site.configuration(MIGRATOR, kafka__output__failed__topic="failed")
+    counted, _ = from_file(MIGRATOR, configuration, tmp_path, orphan, event, event)
     assert {name: counted[name] for name in sorted(counted) if name.endswith(("events-count", "event-count"))} == {
         "failed-events-count": 1,
         "skipped-event-count": 1,

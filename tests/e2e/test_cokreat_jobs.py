@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from deploy.local.stack import Stack
-from tests.e2e.installation import Installation, RunningJob, eventually
+from tests.e2e.installation import Installation, RunningJob, eventually, from_file
 
 DELETE, METRICS = "cokreat-user-delete", "metrics-data-transformer"
 FAILED = "cokreat.failed"
@@ -30,8 +30,8 @@ def site(flink_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def jobs(site: Installation) -> Iterator[dict[str, RunningJob]]:
     """Both jobs, running: the deletions with a failed topic, the metrics without."""
     failed = {"kafka__failed__topic": f"{site.environment}.{FAILED}"}
-    with site.submitted(DELETE, **failed, **QUICK) as delete, site.submitted(METRICS, **QUICK) as metrics:
-        yield {DELETE: delete(), METRICS: metrics()}
+    with site.running(DELETE, METRICS, settings={DELETE: {**failed, **QUICK}, METRICS: QUICK}) as jobs:
+        yield jobs
 
 
 def deletion(user: str, actor: str = "Sunbird LMS Flink Job", **edata: Any) -> bytes:
@@ -137,7 +137,7 @@ def test_a_service_that_is_away_delays_and_loses_nothing(site: Installation, job
     assert site.stub("faults", method="GET") == [], "the service was away"
     assert [metrics_of(site, origin)["me_totalPlaySessionCount"] for _, origin in pairs] == [7] * 5
     assert len(jobs[METRICS].failures) > before
-    eventually(lambda: jobs[METRICS].all_tasks_run, 120)
+    eventually(lambda: jobs[METRICS].all_tasks_run)
 
 
 # --- from files, without Kafka and Flink
@@ -145,13 +145,8 @@ def test_a_service_that_is_away_delays_and_loses_nothing(site: Installation, job
 
 def run(site: Installation, job: str, events: list[bytes], directory: Path, **settings: Any) -> dict[str, int]:
     """Run a job from a file; its counters."""
-    (directory / "events.jsonl").write_bytes(b"\n".join(events) + b"\n")
-    metrics = directory / "metrics.json"
-    files = ("--input", directory / "events.jsonl", "--output", directory / "out", "--metrics", metrics)
-    done = site.command("run", job, "--config", site.configuration(job, **settings, **QUICK), *files)
-    assert done.returncode == 0, done.stderr
-    assert "learner-name" not in done.stderr
-    counted: dict[str, int] = orjson.loads(metrics.read_bytes())
+    counted, said = from_file(job, site.configuration(job, **settings, **QUICK), directory, *events)
+    assert "learner-name" not in said
     return counted
 
 

@@ -47,7 +47,7 @@ def test_every_job_of_a_group_handles_its_topic(site: Installation, group: Runni
     letters = {record.topic: record.event["rawEvent"] for record in site.written() if "rawEvent" in record.event}
     assert letters == {site.topics.failed_of(job): f"no JSON of {job}" for job in (MERGE, RECONCILE)}
     # one worker for all of them
-    eventually(lambda: len(flink_stack.workers()) == 1, 30, flink_stack.workers)
+    eventually(lambda: len(flink_stack.workers()) == 1, otherwise=flink_stack.workers)
 
 
 def test_the_status_of_a_job_is_that_of_its_group(site: Installation, group: RunningJob) -> None:

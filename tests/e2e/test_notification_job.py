@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from deploy.local.smtp import mails
 from deploy.local.stack import Stack
-from tests.e2e.installation import SECONDS, Installation, eventually, sunbird_pipelines
+from tests.e2e.installation import SECONDS, Installation, eventually, from_file
 from tests.pipelines.test_notification_job import event, push, sms
 
 NOTIFICATION = "notification-job"
@@ -70,14 +70,9 @@ def test_from_a_file(stack_of: Callable[..., Stack], tmp_path: Path) -> None:
         *(event(ids=[one]), event(ids=[two, three]), refused, refused.replace(b'"iteration":1', b'"iteration":2')),
         *(sms(NUMBER, "12345"), push("token-1", "gone-2"), push(topic="all-teachers"), event(template=...), b"no json"),
     ]
-    (tmp_path / "events.jsonl").write_bytes(b"".join(line + b"\n" for line in events))
-    done = sunbird_pipelines(
-        *("run", NOTIFICATION, "--config", tmp_path / "site.yaml", "--input", tmp_path / "events.jsonl"),
-        *("--output", tmp_path / "out", "--metrics", tmp_path / "metrics.json"),
-    )
+    counted, said = from_file(NOTIFICATION, tmp_path / "site.yaml", tmp_path, *events)
     stub(stack, "settings", {"fcm_public_key": None})
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+    assert counted == {
         "total-events-count": 9,
         "success-events-count": 5,
         "failed-events-count": 1,
@@ -96,8 +91,8 @@ def test_from_a_file(stack_of: Callable[..., Stack], tmp_path: Path) -> None:
     assert len(letters) == 3
     personal = ["school.example", NUMBER, "12345", "token-1", "gone-2", "Marks", "well done", "certificate is ready"]
     keys = [found["sms_auth_key"], found["fcm_account_key"], "PRIVATE KEY"]
-    assert [word for word in [*personal, *keys] if word in done.stdout + done.stderr] == []
-    assert "NS.1717400000111.1" in done.stderr
+    assert [word for word in [*personal, *keys] if word in said] == []
+    assert "NS.1717400000111.1" in said
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +125,7 @@ def test_on_flink(site: Installation, stack: Stack) -> None:
         running = submitted()
         topic = site.topics.read_by(NOTIFICATION)
         site.send(topic, *(event(ids=[name]) for name in names), refused, sms(), push(topic="a"))
-        eventually(lambda: all(got(stack)[name] == 1 for name in names), 120)
+        eventually(lambda: all(got(stack)[name] == 1 for name in names))
         put_back: list[dict[str, Any]] = []
         given_up: list[dict[str, Any]] = []
 
@@ -140,7 +135,7 @@ def test_on_flink(site: Installation, stack: Stack) -> None:
             given_up.extend(more[1])
             return len(given_up) >= 1 and site.waiting(NOTIFICATION) == 0
 
-        eventually(settled, 120)
+        eventually(settled)
         assert [(again["edata"]["iteration"], "ets" in again) for again in put_back] == [(2, False)]
         assert [letter["failInfo"]["error"].split(";")[0] for letter in given_up] == [
             "the mail server answers 550 to a recipient"
@@ -151,14 +146,14 @@ def test_on_flink(site: Installation, stack: Stack) -> None:
         given_up.clear()
         try:
             site.send(topic, event(ids=[late]))
-            eventually(settled, 120)
+            eventually(settled)
         finally:
             stack.start_service("smtp")
         assert "does not answer" in given_up[0]["failInfo"]["error"]
         configuration = site.configuration(NOTIFICATION)
         replayed = site.command("replay", NOTIFICATION, "--config", configuration, "--reason", "answer:")
         assert replayed.returncode == 0, replayed.stderr
-        eventually(lambda: got(stack)[late] == 1, 120)
+        eventually(lambda: got(stack)[late] == 1)
         assert got(stack)[names[0]] == 1
         assert running.failures == []
 

@@ -19,7 +19,7 @@ from io_connectors.elasticsearch import Elasticsearch
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from tests.e2e import everywhere
-from tests.e2e.installation import Installation, sunbird_pipelines
+from tests.e2e.installation import Installation, from_file, sunbird_pipelines
 from tests.e2e.person import ORGANISATION, SECONDS, STAYS, Person
 
 DELETION, TRANSFER = "user-deletion-cleanup", "user-ownership-transfer"
@@ -39,16 +39,9 @@ class Place:
 
     def run(self, job: str, *events: bytes, **more: Any) -> dict[str, int]:
         """Run a job over these events to its end: what it counted. What it said and wrote is kept."""
-        configuration, file, metrics = (self.directory / name for name in ("site.yaml", "in.jsonl", "metrics.json"))
-        settings = {**self.settings, "kafka.output.audit.topic": AUDIT, **more}
-        configuration.write_text(yaml.safe_dump(settings))
-        file.write_bytes(b"\n".join(events))
-        output = self.directory / "out"
-        options = ("--config", configuration, "--input", file, "--output", output, "--metrics", metrics)
-        ran = sunbird_pipelines("run", job, *options)
-        self.said = ran.stdout + ran.stderr
-        assert ran.returncode == 0, self.said
-        counted: dict[str, int] = json.loads(metrics.read_text())
+        configuration = self.directory / "site.yaml"
+        configuration.write_text(yaml.safe_dump({**self.settings, "kafka.output.audit.topic": AUDIT, **more}))
+        counted, self.said = from_file(job, configuration, self.directory, *events)
         assert counted.keys() <= set(COUNTERS[job])
         return counted
 
@@ -114,7 +107,7 @@ def test_personal_data_is_gone_after_a_deletion(place: Place, person: Person, ka
     assert ("sunbird.user_lookup.value", "mail") not in after
     [audit] = kafka.written()
     texts = [("written", audit.value.decode()), ("said", said), *everywhere.logs(place.stack.directory)]
-    assert everywhere.places(iter(texts), person.tokens) == set()
+    assert everywhere.places(texts, person.tokens) == set()
     assert audit.key is None
     validator("delete-user-audit").validate(audit.event)
     assert "false" not in audit.event["edata"]["props"][0]
@@ -127,7 +120,7 @@ def test_personal_data_is_gone_after_a_deletion(place: Place, person: Person, ka
     # the userorg service says so now, and the event comes again
     place.put_stub(f"users/{person.id}", "blocked")
     assert place.run(DELETION, person.event())["success-message-count"] == 1
-    assert everywhere.places(iter([("said", place.said)]), person.tokens) == set()
+    assert everywhere.places([("said", place.said)], person.tokens) == set()
     assert {where for where, _ in everywhere.places(everywhere.stores(place.settings), person.tokens)} == STAYS.keys()
 
 
