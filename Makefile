@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults canary bench day demo follow docs helm lock audit sbom licenses clean
+.PHONY: help setup lint test faults canary bench day demo follow docs helm images lock audit sbom licenses clean
 
 BIN := .venv/bin
 # what the targets bench, day and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -18,7 +18,7 @@ lint: setup ## Style, format and types
 	$(BIN)/mypy
 
 test: lint ## Style, types and all tests, those on real servers too; SUNBIRD_TEST_STACK=.stack uses a stack that is up
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow_faults and not chart and not follow"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow_faults and not chart and not follow and not images"
 
 faults: setup ## Every fault, in full: servers stopped and killed while jobs run
 	$(BIN)/pytest tests/faults
@@ -43,6 +43,9 @@ docs: setup ## The documents as pages, into build/docs
 
 helm: setup ## The chart by Helm 3 and kubeconform too, which Go builds; minutes the first time
 	$(BIN)/pytest tests/deploy/test_helm.py
+
+images: setup ## The images and compose.yaml for real, by Podman over stand-in bases; needs root, 10 GB and time
+	$(BIN)/pytest tests/deploy/test_containers.py
 
 lock: setup ## The packages of the images' Python, anew from setup.py; ARGUMENTS=--upgrade takes newer ones
 	deploy/docker/lock.sh $(ARGUMENTS)

@@ -86,6 +86,8 @@ setup(
             # the twin of MongoDB
             "mongomock==4.3.0",
             "mypy==2.4.1",
+            # compose.yaml by Podman
+            "podman-compose==1.6.0",
             "PyLD==3.3.0",
             # with 9.2, pytest-xdist 3.8 no longer keeps the tests of a group together
             "pytest==9.1.1",
