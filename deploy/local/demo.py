@@ -98,9 +98,9 @@ def demo(
 ) -> int:
     """A learner's journey on the local stack, from a published course to the certificate.
 
-    Starts what is needed, submits the jobs to Flink, publishes a course, lets learners learn, and checks the end
-    state. Writes a page with the learners and their certificates. Exit code 0 only when all of it is right. What the
-    demo started, it stops.
+    Starts what is needed, submits the jobs to Flink as one group, publishes a course, lets learners learn, and checks
+    the end state. Writes a page with the learners and their certificates. Exit code 0 only when all of it is right.
+    What the demo started, it stops.
     """
     console = Console(width=None if Console().is_terminal else 120, highlight=False)
     stack_options: dict[str, Any] = {"env": environment, "slots": DEFAULT_SLOTS}
