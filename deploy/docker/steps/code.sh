@@ -8,3 +8,4 @@ trap 'rm -rf "$building"' EXIT
 uv build --quiet --wheel --python "$folder/bin/python" --require-hashes \
     --build-constraints deploy/docker/steps/build.txt --out-dir "$building" .
 uv pip install --quiet --python "$folder/bin/python" --prefix "$prefix" --no-deps "$building"/*.whl
+rm -f "$folder/.lock" "$prefix/.lock"

@@ -9,3 +9,5 @@ folder=$1 lock=$2
 uv venv --quiet --clear --python 3.11 "$folder"
 uv pip install --quiet --python "$folder/bin/python" --require-hashes \
     --build-constraints deploy/docker/steps/build.txt -r "$lock"
+# uv's own; everybody may write it
+rm -f "$folder/.lock"
