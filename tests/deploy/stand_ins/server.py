@@ -1,8 +1,4 @@
-"""The command of a stand-in for a server's image: the server of the local stack, for other containers too.
-
-server.py [ARGUMENT…]   start $SERVICE, as compose.yaml configures it
-server.py healthy       exit code 0 when it is
-"""
+"""The command of a stand-in for a server's image: $SERVICE of the local stack, for other containers too."""
 
 import os
 import subprocess
@@ -45,12 +41,6 @@ def loopback_and_forward(name: str) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     name = os.environ["SERVICE"]
-    if arguments == ["healthy"]:
-        sys.exit(
-            not all(
-                SERVICES[name].healthy(process, _around(DATA, DEFAULT_PORTS)) for process in SERVICES[name].processes
-            )
-        )
     DATA.mkdir(exist_ok=True)
     if name == "redis":
         command = [*arguments, "--bind", "*", "--protected-mode", "no", "--dir", str(DATA)]
