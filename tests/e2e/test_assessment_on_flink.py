@@ -14,7 +14,7 @@ import pytest
 
 from deploy.local.stack import Stack
 from schemas.cassandra import create_statements
-from tests.e2e.installation import Installation, RunningJob, Written
+from tests.e2e.installation import Installation, RunningJob, Written, from_file
 
 JOB = "assessment-aggregator"
 ATTEMPTS, AGGREGATES = "sunbird_courses.assessment_aggregator", "sunbird_courses.user_activity_agg"
@@ -255,12 +255,9 @@ def test_on_a_table_with_the_key_of_the_migration_scripts(site: Installation, tm
             for score, attempt in ((1, "x"), (0.5, "y"))
             for learner in learners
         ]
-        (tmp_path / "events.jsonl").write_bytes(b"\n".join(map(orjson.dumps, events)) + b"\n")
-        files = ("--input", tmp_path / "events.jsonl", "--output", tmp_path / "out", "--metrics", tmp_path / "m.json")
         configuration = site.configuration(JOB, **{"lms-cassandra__keyspace": keyspace})
-        done = site.command("run", JOB, "--config", configuration, *files)
-        assert done.returncode == 0, done.stderr
-        assert orjson.loads((tmp_path / "m.json").read_bytes())["batch-success-event-count"] == 60
+        counted, _ = from_file(JOB, configuration, tmp_path, *map(orjson.dumps, events))
+        assert counted["batch-success-event-count"] == 60
         for learner in learners:
             row = site.row(f"{keyspace}.user_activity_agg", **learner.key)
             assert row is not None

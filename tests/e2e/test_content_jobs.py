@@ -222,8 +222,7 @@ def test_on_flink(stack_of: Callable[..., Stack], tmp_path_factory: pytest.TempP
             "questionset.keyspace": site.hierarchies,
             "question.keyspace": f"{site.stack_environment}_question_store",
         }
-        with site.submitted(CONTENTS, **more) as contents, site.submitted(OBJECTS, **more) as objects:
-            running = (contents(), objects())
+        with site.running(CONTENTS, OBJECTS, settings={CONTENTS: more, OBJECTS: more}) as running:
             file = f"{servers.base}/files/light.pdf"
             servers.put("faults", [{"path": "/files/slow.pdf", "delay_ms": 5_000, "times": 1}])
             servers.put("files/slow.pdf", base64.b64encode(b"slow").decode())
@@ -256,4 +255,4 @@ def test_on_flink(stack_of: Callable[..., Stack], tmp_path_factory: pytest.TempP
                 (CONTENTS, ""),
                 (CONTENTS, "{"),
             ]
-            assert [job.failures for job in running] == [[], []]
+            assert [job.failures for job in running.values()] == [[], []]

@@ -3,7 +3,6 @@ protocol: from a file through the command, and through Kafka and Flink, both job
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from pymongo.database import Database
 
 from deploy.local.stack import Stack
 from schemas.mongo import OWNERS
-from tests.e2e.installation import Installation, RunningJob, sunbird_pipelines
+from tests.e2e.installation import Installation, RunningJob, from_file
 from tests.pipelines import test_ml_transfer_ownership as transfer
 from tests.pipelines import test_ml_user_delete as delete
 
@@ -59,17 +58,12 @@ def empty(mongo: Mongo) -> None:
         mongo.database[name].delete_many({})
 
 
-def from_file(mongo: Mongo, directory: Path, job: str, *values: Any) -> tuple[dict[str, int], str]:
+def run(mongo: Mongo, directory: Path, job: str, *values: Any) -> tuple[dict[str, int], str]:
     """Run a job over values: what it counted, and what it told."""
-    events, metrics, configuration = (directory / name for name in ("events.jsonl", "metrics.json", "site.yaml"))
-    raw = [value if isinstance(value, bytes) else orjson.dumps(value) for value in values]
-    events.write_bytes(b"".join(value + b"\n" for value in raw))
+    configuration = directory / "site.yaml"
     configuration.write_text(yaml.safe_dump(mongo.settings))
-    ran = sunbird_pipelines(
-        "run", job, "--config", configuration, "--input", events, "--output", directory / "out", "--metrics", metrics
-    )
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(metrics.read_text()), ran.stdout + ran.stderr
+    raw = (value if isinstance(value, bytes) else orjson.dumps(value) for value in values)
+    return from_file(job, configuration, directory, *raw)
 
 
 # --- ml-user-delete
@@ -112,7 +106,7 @@ def test_a_user_is_removed_by_a_run_from_a_file(mongo: Mongo, tmp_path: Path) ->
     """ml-user-delete §9 cases 1-9; the log has nothing of the person"""
     fill(mongo)
     values = [delete.event(), delete.event(""), delete.event(7), b'{"eid":', delete.event(), delete.event("nobody")]
-    counted, told = from_file(mongo, tmp_path, DELETE, *values)
+    counted, told = run(mongo, tmp_path, DELETE, *values)
     assert counted == delete.counted(success=3, skipped=3, hits=16)
     assert delete.SECRET not in told
     check_that_the_user_is_gone(mongo)
@@ -156,7 +150,7 @@ def test_one_program_by_a_run_from_a_file(mongo: Mongo, tmp_path: Path) -> None:
     sample(mongo)
     skipped = [value for value in transfer.SKIPPED if isinstance(value, dict)]
     values = [*skipped, b'{"eid":', transfer.event(transfer.PROGRAM), transfer.event(transfer.PROGRAM)]
-    counted, told = from_file(mongo, tmp_path, TRANSFER, *values)
+    counted, told = run(mongo, tmp_path, TRANSFER, *values)
     assert counted == transfer.counted(success=2, skipped=len(skipped) + 1, hits=3)
     assert owners(mongo, "programs") == {transfer.A: transfer.TO, transfer.B: transfer.FROM}
     assert set(owners(mongo, "solutions").values()) == {transfer.FROM, transfer.OTHER}
@@ -170,7 +164,7 @@ def test_everything_to_a_new_user_by_a_run_from_a_file(mongo: Mongo, tmp_path: P
     odd = [transfer.entry(transfer.PM, transfer.A), {"code": "X", "programs": None, "n": 1.5}, "odd"]
     sample(mongo, *odd, taker=False)
     for hits in (5, 0):
-        counted, _ = from_file(mongo, tmp_path, TRANSFER, transfer.event())
+        counted, _ = run(mongo, tmp_path, TRANSFER, transfer.event())
         assert counted == transfer.counted(success=1, hits=hits)
         [given, made] = mongo.documents("userExtension")
         assert isinstance(made.pop("_id"), ObjectId)
@@ -191,7 +185,7 @@ def test_everything_role_by_role_by_a_run_from_a_file(mongo: Mongo, tmp_path: Pa
     sample(mongo, transfer.entry(transfer.PM, transfer.A), transfer.entry(transfer.HM, transfer.C))
     odd = {"code": transfer.PM, "programs": None}
     mongo.database.userExtension.update_one({"userId": transfer.TO}, {"$set": {"platformRoles": [odd, 5]}})
-    counted, _ = from_file(mongo, tmp_path, TRANSFER, transfer.event(roles=[transfer.PD]))
+    counted, _ = run(mongo, tmp_path, TRANSFER, transfer.event(roles=[transfer.PD]))
     assert counted == transfer.counted(success=1, hits=5)
     taken = mongo.database.userExtension.find_one({"userId": transfer.TO})
     assert taken
@@ -209,8 +203,8 @@ def site(
     """Both jobs, running on the test's database."""
     with Installation.on(flink_stack, tmp_path_factory.mktemp("site"), [DELETE, TRANSFER]) as site:
         own = {"ml-mongo__database": mongo.name}
-        with site.submitted(DELETE, **own) as deletion, site.submitted(TRANSFER, **own) as handing_over:
-            yield site, {DELETE: deletion(), TRANSFER: handing_over()}
+        with site.running(DELETE, TRANSFER, settings={DELETE: own, TRANSFER: own}) as jobs:
+            yield site, jobs
 
 
 def handle(site: Installation, job: str, *values: Any) -> None:

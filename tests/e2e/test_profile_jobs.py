@@ -3,7 +3,6 @@ command, and through Kafka and Flink, both jobs side by side."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import redis
 
 from deploy.local.stack import Stack
-from tests.e2e.installation import Installation, RunningJob, eventually
+from tests.e2e.installation import Installation, RunningJob, eventually, from_file
 from tests.pipelines.test_program_user_info import EVENT as DOCUMENT
 from tests.pipelines.test_program_user_info import ROW, TABLE
 from tests.pipelines.test_user_cache_updater import EVENT, FRAMEWORK, HASH, PROFILE, SERVICE
@@ -36,8 +35,8 @@ def site(flink_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def jobs(site: Installation) -> Iterator[dict[str, RunningJob]]:
     """Both jobs, running."""
-    with site.submitted(PROFILES) as profiles, site.submitted(PROGRAMS) as programs:
-        yield {PROFILES: profiles(), PROGRAMS: programs()}
+    with site.running(PROFILES, PROGRAMS) as jobs:
+        yield jobs
 
 
 @pytest.fixture
@@ -81,13 +80,8 @@ def _plain(value: Any) -> Any:
 
 def run_file(site: Installation, job: str, directory: Path, *values: bytes) -> dict[str, int]:
     """Run a job over the values as the command does; its counters."""
-    events, metrics = directory / "events.jsonl", directory / "metrics.json"
-    events.write_bytes(b"".join(value + b"\n" for value in values))
     configuration = site.configuration(job, **{"kafka__broker-servers": "127.0.0.1:1"})
-    ran = site.command("run", job, "--config", configuration, "--input", events, "--metrics", metrics)
-    assert ran.returncode == 0, ran.stderr
-    counted: dict[str, int] = json.loads(metrics.read_text())
-    return counted
+    return from_file(job, configuration, directory, *values)[0]
 
 
 # --- from files
@@ -186,7 +180,7 @@ def test_a_user_service_that_is_away_for_a_while(
     for user in users:
         assert cache.hget(f"user:{user}", "firstname") == PROFILE["firstName"]
     assert len(jobs[PROFILES].failures) == restarted + 1
-    eventually(lambda: jobs[PROFILES].all_tasks_run, 60)
+    eventually(lambda: jobs[PROFILES].all_tasks_run)
 
 
 def test_programs(site: Installation, jobs: dict[str, RunningJob]) -> None:

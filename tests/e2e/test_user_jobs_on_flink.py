@@ -16,8 +16,6 @@ from tests.e2e.person import ORGANISATION, STAYS, Person
 
 DELETION, TRANSFER = "user-deletion-cleanup", "user-ownership-transfer"
 BATCHES = "sunbird_courses.course_batch"
-# of bundles that fail and are restarted
-RESTARTED_SECONDS = 180
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +30,8 @@ def site(stack_of: Callable[..., Stack], tmp_path_factory: pytest.TempPathFactor
 def jobs(site: Installation) -> Iterator[dict[str, RunningJob]]:
     """Both jobs, running."""
     audit = {"kafka__output__audit__topic": site.topics.audit}
-    with site.submitted(DELETION, **audit) as deletion, site.submitted(TRANSFER) as transfer:
-        yield {DELETION: deletion(), TRANSFER: transfer()}
+    with site.running(DELETION, TRANSFER, settings={DELETION: audit}) as jobs:
+        yield jobs
 
 
 @pytest.fixture
@@ -42,6 +40,10 @@ def people(site: Installation) -> Iterator[list[Person]]:
     yield people
     for person in people:
         person.move_out()
+
+
+def tokens(*people: Person) -> dict[str, str]:
+    return {f"{kind} of {person.id}": token for person in people for kind, token in person.tokens.items()}
 
 
 def test_personal_data_is_gone_and_the_topic_and_the_logs_never_had_it(
@@ -67,15 +69,12 @@ def test_personal_data_is_gone_and_the_topic_and_the_logs_never_had_it(
         validator("delete-user-audit").validate(record.event)
         assert "false" not in record.event["edata"]["props"][0]
     texts = [("written", record.value.decode()) for record in written]
-    for person in people:
-        assert everywhere.places(iter(texts), person.tokens) == set()
-        assert everywhere.places(everywhere.logs(site.stack.directory), person.tokens) == set()
+    assert everywhere.places([*texts, *everywhere.logs(site.stack.directory)], tokens(*people)) == set()
+    stored = list(everywhere.stores(site.settings))
     for person in active:
-        found = everywhere.places(everywhere.stores(site.settings), person.tokens)
-        assert {where for where, _ in found} == STAYS.keys()
-    found = everywhere.places(everywhere.stores(site.settings), deleted.tokens)
+        assert {where for where, _ in everywhere.places(stored, person.tokens)} == STAYS.keys()
     # the rest is what the userorg service has deleted itself, before it says so
-    assert "redis 12" not in {where for where, _ in found}
+    assert "redis 12" not in {where for where, _ in everywhere.places(stored, deleted.tokens)}
     assert jobs[DELETION].failures == failures
 
 
@@ -84,7 +83,7 @@ def test_a_user_service_that_stays_away_loses_no_deletion(site: Installation, pe
     site.written()
     site.stub("faults", [{"path": "/private/user/v1/read/", "status": 503, "times": 12}])
     site.send(site.topics.read_by(DELETION), *(person.event() for person in people), key=b"one")
-    site.handled(DELETION, RESTARTED_SECONDS)
+    site.handled(DELETION)
     assert site.stub("faults", method="GET") == []
     assert all(person.is_blank(person.id) and person.is_blank(person.child) for person in people)
     told = {record.event["actor"]["id"] for record in site.written() if record.topic == site.topics.audit}
