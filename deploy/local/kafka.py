@@ -5,8 +5,8 @@ from base64 import urlsafe_b64encode
 from subprocess import PIPE, STDOUT, run
 from typing import Any, ClassVar
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from deploy.local.errors import StackError
 from deploy.local.maven import class_path, java
@@ -139,6 +139,16 @@ class Kafka(Service):
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise StackError(f"topic {topic} cannot be created: {error.args[0].str()}") from error
+        # a new topic has no leader at once, and until then nobody can read it
+        ends = {
+            TopicPartition(new.topic, number): OffsetSpec.latest() for new in missing for number in range(PARTITIONS)
+        }
+        around.processes.wait_until(self.name, lambda: _all_have_leaders(admin, ends), 120)
 
     def settings(self, around: Surroundings) -> dict[str, Any]:
         return {"kafka.broker-servers": f"{LOOPBACK}:{around.ports['kafka']}"}
+
+
+def _all_have_leaders(admin: AdminClient, ends: dict[TopicPartition, OffsetSpec]) -> bool:
+    asked = admin.list_offsets(ends, request_timeout=30)
+    return all(end.exception(timeout=60) is None for end in asked.values())

@@ -140,10 +140,11 @@ def test_the_environment_tells_jobs_where_what_is_up_is(own: Callable[..., Stack
 def test_records_are_sent_and_read_by_the_command(stack_of: Callable[..., Stack], tmp_path: Path) -> None:
     directory = ["--dir", str(stack_of("kafka").directory)]
     (tmp_path / "events.jsonl").write_bytes(b'{"mid":"a"}\n\xff\n')
-    before = call("read", "programuser.info", *directory)[1]
+    code, before, told = call("read", "programuser.info", *directory)
+    assert (code, told) == (0, "")
     assert call("send", "dev.programuser.info", str(tmp_path / "events.jsonl"), *directory) == (0, "", "")
-    code, printed, _ = call("read", "programuser.info", *directory)
-    assert (code, len(printed.splitlines())) == (0, len(before.splitlines()) + 2)
+    code, printed, told = call("read", "programuser.info", *directory)
+    assert (code, told, len(printed.splitlines())) == (0, "", len(before.splitlines()) + 2)
     assert '{"mid":"a"}' in printed
     code, _, told = call("send", "no.such.topic", str(tmp_path / "events.jsonl"), *directory)
     assert (code, told.split(";")[0]) == (2, "error: there is no topic dev.no.such.topic")
