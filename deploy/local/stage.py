@@ -105,6 +105,8 @@ class Stage:
             [environment["lms-cassandra.host"]],
             port=environment["lms-cassandra.port"],
             protocol_version=5,
+            connect_timeout=30,
+            control_connection_timeout=30,
             execution_profiles={EXEC_PROFILE_DEFAULT: ExecutionProfile(request_timeout=30)},
         )
         try:

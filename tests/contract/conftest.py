@@ -86,7 +86,7 @@ def cassandra(stack_of: Callable[..., Stack]) -> Iterator[Cassandra]:
 def keyspace(cassandra: Cassandra) -> Iterator[str]:
     """A keyspace of the stack's Cassandra with the tables of sunbird_courses, for this session."""
     name = f"contract_{uuid.uuid4().hex[:12]}"
-    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=60)
+    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=60, control_connection_timeout=60)
     session = cluster.connect()
     for statement in create_statements("dev"):
         if "sunbird_courses" in statement:

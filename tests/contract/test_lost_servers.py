@@ -109,7 +109,7 @@ def test_cassandra_that_does_not_answer_in_time(cassandra, opened, proxy_to, tab
 
 
 def test_a_value_that_can_not_be_read_is_refused_and_the_others_are_read(cassandra, table, user):
-    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=60)
+    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=60, control_connection_timeout=60)
     cluster.connect().execute(
         f"UPDATE {table} SET completedon = 1000000000000000 WHERE userid = %s AND courseid = 'c' AND batchid = 'b'",  # noqa: S608
         [f"{user}-bad"],
@@ -159,7 +159,7 @@ def test_statements_that_the_server_has_forgotten_are_prepared_again(cassandra, 
         for statement in create_statements("dev")
         if "KEYSPACE IF NOT EXISTS sunbird_courses" in statement or "sunbird_courses.user_enrolments" in statement
     ]
-    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=60)
+    cluster = Cluster([cassandra.host], port=cassandra.port, connect_timeout=60, control_connection_timeout=60)
     session = cluster.connect()
     tables = cassandra.open()
     try:

@@ -482,7 +482,7 @@ def test_a_select_of_all_columns_that_does_not_fit_is_refused(tables):
 def table_of_its_own(cassandra: Cassandra) -> Iterator[tuple[str, Callable[[str], None]]]:
     """A table with columns of its own in the real server, and another client that runs statements in that server."""
     keyspace = f"contract_{uuid.uuid4().hex[:12]}"
-    with Cluster([cassandra.host], port=cassandra.port, connect_timeout=60) as cluster:
+    with Cluster([cassandra.host], port=cassandra.port, connect_timeout=60, control_connection_timeout=60) as cluster:
         session = cluster.connect()
 
         def run(statement: str) -> None:
@@ -506,7 +506,7 @@ def test_all_columns_are_those_that_the_table_has_by_now(cassandra, table_of_its
     tables.write([[Update(table, {"id": "a", "place": n}, {"m": "m"})] for n in (1, 2)])
     assert tables.select([select]) == [[{"id": "a", "place": 1, "m": "m"}, {"id": "a", "place": 2, "m": "m"}]]
 
-    with Cluster([cassandra.host], port=cassandra.port, connect_timeout=60) as cluster:
+    with Cluster([cassandra.host], port=cassandra.port, connect_timeout=60, control_connection_timeout=60) as cluster:
         other = cluster.connect()
 
         def altered(change: str, prepared_by_another: bool) -> list[Any]:

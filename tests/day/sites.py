@@ -145,7 +145,12 @@ def on_servers(settings: Mapping[str, Any], run: str, totals: Mapping[str, str])
     contents = ContentReadApi(f"{settings['service.content.basePath']}/content/v3/read", Http())
     databases = (RELATIONS, UNITS, CONTENTS, DEDUP)
     servers = [redis.Redis(settings["redis.host"], settings["redis.port"], database) for database in databases]
-    cluster = Cluster([settings["lms-cassandra.host"]], port=settings["lms-cassandra.port"], connect_timeout=10)
+    cluster = Cluster(
+        [settings["lms-cassandra.host"]],
+        port=settings["lms-cassandra.port"],
+        connect_timeout=10,
+        control_connection_timeout=10,
+    )
     try:
         session = cluster.connect()
         session.default_timeout = SECONDS

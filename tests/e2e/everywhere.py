@@ -18,7 +18,12 @@ REDIS_DATABASES = 16
 def stores(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every value of Cassandra (by table and column), Redis (by database and key), Elasticsearch (by index) and of the
     stand-in of Keycloak, as text. ``settings`` are those of the stack."""
-    cluster = Cluster([settings["lms-cassandra.host"]], port=settings["lms-cassandra.port"], connect_timeout=SECONDS)
+    cluster = Cluster(
+        [settings["lms-cassandra.host"]],
+        port=settings["lms-cassandra.port"],
+        connect_timeout=SECONDS,
+        control_connection_timeout=SECONDS,
+    )
     try:
         yield from _tables(cluster.connect())
     finally:

@@ -437,6 +437,7 @@ def _cassandra(found: Mapping[str, Any]) -> Iterator[Session]:
         port=found["lms-cassandra.port"],
         protocol_version=5,
         connect_timeout=SECONDS,
+        control_connection_timeout=SECONDS,
         # the server may be one that a test stops and starts
         reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},

@@ -158,7 +158,12 @@ def test_all_services_are_there_with_topics_tables_indexes_and_containers(stack_
     settings = stack.environment()
     # Prometheus comes up only where it is asked for
     assert [status.service for status in stack.status() if not status.up] == ["monitoring"]
-    with Cluster([settings["lms-cassandra.host"]], port=settings["lms-cassandra.port"], connect_timeout=60) as cluster:
+    with Cluster(
+        [settings["lms-cassandra.host"]],
+        port=settings["lms-cassandra.port"],
+        connect_timeout=60,
+        control_connection_timeout=60,
+    ) as cluster:
         cluster.connect()
         made = {f"{space.name}.{table}" for space in cluster.metadata.keyspaces.values() for table in space.tables}
     assert set(tables(settings["job.env"])) <= made
@@ -285,7 +290,9 @@ class TestDataStays:
 
         def execute(statement: str) -> list[tuple[int]]:
             where = [settings["lms-cassandra.host"]]
-            with Cluster(where, port=settings["lms-cassandra.port"], connect_timeout=60) as cluster:
+            with Cluster(
+                where, port=settings["lms-cassandra.port"], connect_timeout=60, control_connection_timeout=60
+            ) as cluster:
                 return [tuple(row) for row in cluster.connect().execute(statement, [learner], timeout=30)]
 
         execute(

@@ -57,7 +57,12 @@ class Place:
 @pytest.fixture(scope="module")
 def session(stack_of: Callable[..., Stack]) -> Iterator[Session]:
     settings = stack_of("cassandra", "redis", "elasticsearch", "stubs").environment()
-    cluster = Cluster([settings["lms-cassandra.host"]], port=settings["lms-cassandra.port"], connect_timeout=SECONDS)
+    cluster = Cluster(
+        [settings["lms-cassandra.host"]],
+        port=settings["lms-cassandra.port"],
+        connect_timeout=SECONDS,
+        control_connection_timeout=SECONDS,
+    )
     yield cluster.connect()
     cluster.shutdown()
 
