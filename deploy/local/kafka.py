@@ -1,5 +1,6 @@
 """Kafka: one node, broker and controller in one, without ZooKeeper."""
 
+import time
 import uuid
 from base64 import urlsafe_b64encode
 from subprocess import PIPE, STDOUT, run
@@ -16,6 +17,7 @@ from deploy.local.service import Service, Surroundings
 LARGEST_MESSAGE_BYTES = 5_242_880
 RETENTION_MILLISECONDS = 172_800_000
 PARTITIONS = 2
+LEADERS_SECONDS = 120
 
 # spec: core §13.1, input, output and failed topics of every job, without the environment in front
 TOPICS = (
@@ -143,7 +145,11 @@ class Kafka(Service):
         ends = {
             TopicPartition(new.topic, number): OffsetSpec.latest() for new in missing for number in range(PARTITIONS)
         }
-        around.processes.wait_until(self.name, lambda: _all_have_leaders(admin, ends), 120)
+        latest = time.monotonic() + LEADERS_SECONDS
+        while not _all_have_leaders(admin, ends):
+            if time.monotonic() > latest:
+                raise StackError(f"Kafka's new topics have no leaders within {LEADERS_SECONDS} s")
+            time.sleep(0.2)
 
     def settings(self, around: Surroundings) -> dict[str, Any]:
         return {"kafka.broker-servers": f"{LOOPBACK}:{around.ports['kafka']}"}
