@@ -114,9 +114,9 @@ def send(
     """Send records to a topic of the stack's Kafka."""
     lines = (file.read_bytes() if file else sys.stdin.buffer.read()).splitlines()
     try:
-        sender = Sender(_brokers(directory))
+        sender, name = Sender(_brokers(directory)), _topic(topic, directory)
         for line in lines:
-            sender.send(_topic(topic, directory), None, line)
+            sender.send(name, None, line)
         sender.finish()
     except KafkaException as error:
         raise _fail(StackError(str(error))) from error
