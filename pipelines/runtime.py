@@ -22,6 +22,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from apache_beam.runners.runner import PipelineState
 
+from io_connectors.flink import Flink, FlinkError
 from pipelines import flink
 from pipelines.channels import FileSink, FileSource, KafkaSink, KafkaSource, NoSink, Sink, Source
 from pipelines.configuration import Loaded
@@ -240,14 +241,11 @@ def run_on_flink(group: Group, beam_options: list[str], *, detach: bool = False)
 
 def _left_on_flink(name: str, result: Any, master: str) -> int:
     """Wait until the job that was submitted runs: 0, or 1 when it does not."""
-    from deploy.local import flink_jobs  # noqa: PLC0415 - only of use where there is a Flink
-    from deploy.local.errors import StackError  # noqa: PLC0415
-
     # Beam tells nobody under which id Flink knows a job
     job = result._job_service._jobs[result._job_id]
     try:
-        flink_jobs.wait_until_running(master, job._flink_job_id)
-    except (OSError, StackError) as error:
+        Flink(master).wait_until_running(job._flink_job_id)
+    except (OSError, FlinkError) as error:
         _log.error("%s was submitted, but %s", name, str(error).rstrip("."))
         _log.error("Flink tries on; to end that: sunbird-pipelines cancel %s", name)
         return 1

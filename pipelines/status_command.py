@@ -5,55 +5,46 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import requests
 import typer
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from io_connectors.kafka import once_the_group_is_found
+from io_connectors.flink import Flink, FlinkError, FlinkJob, JobDetails
+from io_connectors.flink_counters import counters_of
 from pipelines.configuration import Loaded
 from pipelines.flink import DEFAULTS
 from pipelines.settings import UsageError
+from pipelines.trace_topics import KafkaTopics
+from transforms.stores import StoreUnavailable
 
 __all__ = ["OnFlink", "cancel", "found_on_flink", "status", "waiting"]
 
-KAFKA_SECONDS = 10
 # those that ask Kafka, side by side
 AT_ONCE = 8
-RUNNING = "RUNNING"
 GATHERING_SECONDS = 2
 
 
 class OnFlink(NamedTuple):
-    """A job of Flink: one of ours, or a group. ``tasks`` are (name, state)."""
+    """A job of Flink, one of ours or a group, and how it is."""
 
-    id: str
-    name: str
-    state: str
-    since: float
-    restarts: int
-    tasks: tuple[tuple[str, str], ...]
+    job: FlinkJob
+    details: JobDetails
 
-    def has(self, job: str) -> bool:
+    def has(self, name: str) -> bool:
         """Whether the job is this one, or one of its group, whose steps are named after it."""
-        return job == self.name or any(f"{job}/" in name for name, _ in self.tasks)
+        return name == self.job.name or any(f"{name}/" in task for task, _ in self.details.tasks)
 
-    @property
-    def runs(self) -> bool:
-        """Whether every task does."""
-        return self.state == RUNNING and bool(self.tasks) and all(state == RUNNING for _, state in self.tasks)
-
-    def told(self, job: str, now: float) -> str:
-        """Its state in words."""
-        where = "" if self.name == job else f" in {self.name}"
-        if not self.runs:
-            up = sum(state == RUNNING for _, state in self.tasks)
-            return f"{self.state}{where}, {up} of {len(self.tasks)} tasks run, {self.restarts} restarts"
-        minutes = int(now - self.since) // 60
-        return f"{RUNNING}{where}, {minutes} min, {self.restarts} restarts"
+    def told(self, name: str, now: float) -> str:
+        """Its state in words; ``now`` in epoch seconds."""
+        state, since, restarts, tasks = self.details
+        where = "" if self.job.name == name else f" in {self.job.name}"
+        if not self.details.runs:
+            return f"{state}{where}, {self.details.tasks_up} of {len(tasks)} tasks run, {restarts} restarts"
+        return f"{state}{where}, {int(now - since) // 60} min, {restarts} restarts"
 
 
 def status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
@@ -68,7 +59,7 @@ def status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
 def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
     """Print a line for each job, with its configuration or what is wrong with that; 0 when all of them run."""
     clusters = {_flink(loaded) for loaded in configured.values() if isinstance(loaded, Loaded)}
-    asked = {flink: _asked(flink) for flink in sorted(clusters)}
+    asked = {flink: _asked(flink) for flink in sorted(clusters, key=lambda flink: flink.address)}
     if counters:
         _counters_of(configured, asked)
     begun = time.monotonic()
@@ -85,7 +76,7 @@ def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
             all_run = False
             continue
         there = [one for one in found[_flink(loaded)] if one.has(job)]
-        all_run = all_run and any(one.runs for one in there)
+        all_run = all_run and any(one.details.runs for one in there)
         told = "; ".join(one.told(job, time.time()) for one in there) or "not there"
         table.add_row(job, told, waits[job], loaded.settings.kafka_group_id)
     console = Console(width=None if Console().is_terminal else 200, highlight=False)
@@ -101,63 +92,39 @@ def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
 
 def cancel(name: str, loaded: Loaded) -> int:
     """Cancel what is called ``name`` on Flink: 0, or 1 when Flink does not answer. Raises UsageError: no such job."""
-    from deploy.local import flink_jobs  # noqa: PLC0415 - only of use where there is a Flink
-    from deploy.local.errors import StackError  # noqa: PLC0415
-
     flink = _flink(loaded)
     try:
-        living = [job for job in flink_jobs.jobs(flink) if job.lives]
+        living = flink.living()
         chosen = [job for job in living if job.name == name]
         if not chosen:
             there = ", ".join(sorted({job.name for job in living})) or "nothing"
-            raise UsageError(f"{name} is not on Flink at {flink}; there is {there}")
+            raise UsageError(f"{name} is not on Flink at {flink.address}; there is {there}")
         for job in chosen:
-            flink_jobs.cancel(flink, job.id)
+            flink.cancel(job.id)
             typer.echo(f"{name} is cancelled ({job.id})")
     except requests.ConnectionError:
         typer.echo(f"error: {_no_answer(flink)}", err=True)
         return 1
-    except (requests.RequestException, StackError) as error:
-        typer.echo(f"error: Flink at {flink}: {error}", err=True)
+    except (requests.RequestException, FlinkError) as error:
+        typer.echo(f"error: Flink at {flink.address}: {error}", err=True)
         return 1
     return 0
 
 
-def found_on_flink(flink: str) -> list[OnFlink]:
-    """The jobs that live on a cluster (host:port of its REST interface). Raises requests.RequestException."""
-    from deploy.local import flink_jobs  # noqa: PLC0415
-
-    found = []
-    for job in flink_jobs.jobs(flink):
-        if job.lives:
-            details = _get(f"http://{flink}/jobs/{job.id}")
-            restarts = _get(f"http://{flink}/jobs/{job.id}/metrics", get="numRestarts")
-            tasks = tuple((vertex["name"], vertex["status"]) for vertex in details["vertices"])
-            since = details["timestamps"][RUNNING] / 1000
-            number = int(restarts[0]["value"]) if restarts else 0
-            found.append(OnFlink(job.id, job.name, job.state, since, number, tasks))
-    return found
+def found_on_flink(flink: Flink) -> list[OnFlink]:
+    """The jobs that live on a cluster. Raises requests.RequestException."""
+    return [OnFlink(job, flink.details(job.id)) for job in flink.living()]
 
 
-@once_the_group_is_found
 def waiting(brokers: str, group: str, topic: str) -> int | None:
     """The records of a topic that lie behind the group's committed offsets; None where it has none yet.
 
-    Raises KafkaException, also for a topic that is not there.
+    Raises StoreUnavailable, LookupError for a topic that is not there.
     """
-    consumer = Consumer(
-        {"bootstrap.servers": brokers, "group.id": group, "enable.auto.commit": False, "log_level": 0}, logger=None
-    )
-    try:
-        found = consumer.list_topics(topic, timeout=KAFKA_SECONDS).topics[topic]
-        if found.error:
-            raise KafkaException(found.error)
-        places = [TopicPartition(topic, partition) for partition in found.partitions]
-        committed = [place for place in consumer.committed(places, timeout=KAFKA_SECONDS) if place.offset >= 0]
-        ends = (consumer.get_watermark_offsets(place, timeout=KAFKA_SECONDS)[1] for place in committed)
-        return sum(end - place.offset for place, end in zip(committed, ends, strict=True)) if committed else None
-    finally:
-        consumer.close()
+    with closing(KafkaTopics(brokers)) as topics:
+        backlog = topics.backlog(group, topic)
+    behind = [number for partition, number in backlog.waiting.items() if backlog.committed.get(partition) is not None]
+    return sum(behind) if behind else None
 
 
 def _waits(loaded: Loaded | str) -> str:
@@ -166,12 +133,12 @@ def _waits(loaded: Loaded | str) -> str:
     settings: Any = loaded.settings
     try:
         number = waiting(settings.kafka_broker_servers, settings.kafka_group_id, settings.kafka_input_topic)
-    except KafkaException as error:
-        return f"{settings.kafka_input_topic}: {error.args[0].str()}"
+    except (StoreUnavailable, LookupError) as error:
+        return str(error.args[0])
     return "no offsets yet" if number is None else f"{number}"
 
 
-def _asked(flink: str) -> Sequence[OnFlink]:
+def _asked(flink: Flink) -> Sequence[OnFlink]:
     try:
         return found_on_flink(flink)
     except requests.RequestException:
@@ -179,39 +146,30 @@ def _asked(flink: str) -> Sequence[OnFlink]:
         return ()
 
 
-def _no_answer(flink: str) -> str:
-    return f"Flink at {flink} does not answer. Is it up, and flink.master its REST address, HOST:PORT?"
+def _no_answer(flink: Flink) -> str:
+    return f"Flink at {flink.address} does not answer. Is it up, and flink.master its REST address, HOST:PORT?"
 
 
-def _print_causes(console: Console, flink: str, found: Sequence[OnFlink]) -> None:
+def _print_causes(console: Console, flink: Flink, found: Sequence[OnFlink]) -> None:
     """Why jobs were restarted, or do not run."""
-    from deploy.local.flink_jobs import root_cause  # noqa: PLC0415
-
-    for one in found:
-        if (one.restarts or not one.runs) and (cause := root_cause(flink, one.id)):
-            console.print(f"\n{one.name} failed last with: {cause}", markup=False)
+    for job, details in found:
+        if (details.restarts or not details.runs) and (cause := flink.root_cause(job.id)):
+            console.print(f"\n{job.name} failed last with: {cause}", markup=False)
 
 
 def _counters_of(
-    configured: Mapping[str, Loaded | str], found: Mapping[str, Sequence[OnFlink]]
+    configured: Mapping[str, Loaded | str], found: Mapping[Flink, Sequence[OnFlink]]
 ) -> list[tuple[str, dict[str, int]]]:
     """The counters of each job, of every place where it is."""
-    from deploy.local.flink_counters import counters  # noqa: PLC0415
-
     return [
-        (job, counters(_flink(loaded), one.id, job))
-        for job, loaded in configured.items()
+        (name, counters_of(flink, one.job.id, (name,))[name])
+        for name, loaded in configured.items()
         if isinstance(loaded, Loaded)
-        for one in found[_flink(loaded)]
-        if one.has(job)
+        for flink in (_flink(loaded),)
+        for one in found[flink]
+        if one.has(name)
     ]
 
 
-def _flink(loaded: Loaded) -> str:
-    return str(loaded.beam_options.get("flink_master") or DEFAULTS["flink_master"]).removeprefix("http://")
-
-
-def _get(address: str, **parameters: str) -> Any:
-    answer = requests.get(address, parameters, timeout=KAFKA_SECONDS)
-    answer.raise_for_status()
-    return answer.json()
+def _flink(loaded: Loaded) -> Flink:
+    return Flink(str(loaded.beam_options.get("flink_master") or DEFAULTS["flink_master"]).removeprefix("http://"))

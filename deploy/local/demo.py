@@ -32,7 +32,7 @@ from confluent_kafka import KafkaException
 from obstore.exceptions import BaseError as ObjectStoreError
 from rich.console import Console
 
-from deploy.local import demo_page, demo_report, flink_jobs
+from deploy.local import demo_page, demo_report
 from deploy.local.demo_certificates import (
     GENERATOR,
     ISSUED_AUDIT,
@@ -46,11 +46,13 @@ from deploy.local.demo_people import PEOPLE_JOBS, Happened, People, problems
 from deploy.local.end_state import certificate_differences, differences, score_differences
 from deploy.local.errors import StackError
 from deploy.local.errors import UsageError as StackUsageError
+from deploy.local.flink_jobs import submitted
 from deploy.local.jar import job_server_jar
 from deploy.local.progress import Progress, shown
 from deploy.local.scenario import Course, Expected, Scenario, expected, journeys
 from deploy.local.stack import DEFAULT_SLOTS, Stack
 from deploy.local.stage import ACTIVITY, JOBS, RELATION, Heard, Stage, wait_until
+from io_connectors.flink import Flink, FlinkError
 from schemas.counters import COUNTERS
 
 SERVICES = ("kafka", "cassandra", "redis", "elasticsearch", "flink", "object-storage", "smtp", "stubs")
@@ -69,6 +71,7 @@ INTERRUPTED = 130
 # what a server that does not come up, or goes away, raises
 _AWAY = (
     StackError,
+    FlinkError,
     DriverException,
     NoHostAvailable,
     KafkaException,
@@ -239,7 +242,7 @@ class Demo:
                 outcome = replace(outcome, people=_of_people(people, say))
         report = demo_report.Report(self._console)
         report.show(outcome)
-        self._console.print(f"Flink's page, while it runs: http://{stage.flink}", soft_wrap=True)
+        self._console.print(f"Flink's page, while it runs: http://{stage.flink.address}", soft_wrap=True)
         demo_page.write(outcome, self._page)
         self._console.print(f"The certificates: {self._page}", soft_wrap=True, markup=False)
         if self._open_page:
@@ -275,12 +278,12 @@ class Demo:
         stage.note_waiting_records()
         self._submitted = True
         group, log = self._group(stage.environment), self._directory / "logs" / f"{GROUP}.log"
-        with flink_jobs.submitted(stage.flink, GROUP, [], log, group=group) as until_they_run:
+        with submitted(stage.flink, GROUP, [], log, group=group) as until_they_run:
             say(f"submitting {len(ALL_JOBS)} jobs to Flink as one group, enrolling the learners meanwhile")
             meanwhile()
             say(f"waiting for the {len(ALL_JOBS)} jobs to run")
             stage.job_id = until_they_run()
-        say(f"{len(ALL_JOBS)} jobs run as one, the group {GROUP} ({group}), see http://{stage.flink}")
+        say(f"{len(ALL_JOBS)} jobs run as one, the group {GROUP} ({group}), see http://{stage.flink.address}")
         stage.wait_for_waiting_records(say)
 
     def _group(self, environment: Mapping[str, Any]) -> Path:
@@ -309,8 +312,8 @@ class Demo:
             return
         flink = stack.environment().get("flink.master")
         if flink and self._submitted and "flink" not in self._started:
-            with contextlib.suppress(requests.RequestException, StackError):
-                _cancel_jobs(flink, lambda _: None)
+            with contextlib.suppress(requests.RequestException, FlinkError):
+                _cancel_jobs(Flink(flink), lambda _: None)
         if self._started:
             with shown(self._console) as progress:
                 Stack(self._directory, progress=progress).down(self._started)
@@ -414,12 +417,11 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(yaml.safe_dump(dict(content), sort_keys=False))
 
 
-def _cancel_jobs(flink: str, say: Callable[[str], None]) -> None:
+def _cancel_jobs(flink: Flink, say: Callable[[str], None]) -> None:
     for name in (GROUP, *ALL_JOBS):
-        for job in flink_jobs.jobs(flink, name):
-            if job.lives:
-                say(f"cancelling {name}, which runs")
-                flink_jobs.cancel(flink, job.id)
+        for job in flink.living(name):
+            say(f"cancelling {name}, which runs")
+            flink.cancel(job.id)
 
 
 def _wrong(what: str, found: Mapping[str, int], wanted: Mapping[str, int]) -> list[str]:

@@ -15,7 +15,6 @@ import redis
 import requests
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 
-from deploy.local import flink_jobs
 from deploy.local.demo_certificates import (
     ASSESSMENT,
     GENERATOR,
@@ -28,9 +27,10 @@ from deploy.local.demo_certificates import (
 from deploy.local.demo_people import People
 from deploy.local.end_state import CertificateReader, Reader, differences
 from deploy.local.errors import StackError
-from deploy.local.flink_counters import counters_of_group
 from deploy.local.kafka_client import Listener, Sender, waiting_records
 from deploy.local.scenario import Course, Platform, Scenario, expected, merge_event, sync_event
+from io_connectors.flink import Flink
+from io_connectors.flink_counters import counters_of
 from schemas import redis_keys
 
 RELATION = "relation-cache-updater"
@@ -81,7 +81,7 @@ class Stage:
 
     def __init__(self, environment: Mapping[str, Any], session: Session) -> None:
         self.environment = environment
-        self.flink = str(environment["flink.master"])
+        self.flink = Flink(str(environment["flink.master"]))
         self.job_id = ""  # of the group on Flink
         self.heard = Heard()
         self._env = str(environment["job.env"])
@@ -166,11 +166,11 @@ class Stage:
         }
 
     def _counted_so_far(self) -> dict[str, dict[str, int]]:
-        return counters_of_group(self.flink, self.job_id, tuple(JOBS))
+        return counters_of(self.flink, self.job_id, tuple(JOBS))
 
     def troubles(self) -> list[str]:
         """What Flink says about the jobs, when it has something to say."""
-        cause = flink_jobs.root_cause(self.flink, self.job_id)
+        cause = self.flink.root_cause(self.job_id)
         return [f"the jobs, says Flink: {cause}"] if cause else []
 
     # --- the publish pipeline and the LMS

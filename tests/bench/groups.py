@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local import flink_jobs
+from deploy.local.flink_jobs import submitted
 from deploy.local.progress import shown
 from deploy.local.stack import Stack
 from tests.bench.processes import MEGABYTE
@@ -40,7 +40,7 @@ def taken(stack: Stack, site: Installation, jobs: Sequence[str], directory: Path
     name = jobs[0] if len(jobs) == 1 else "light"
     file = directory / "group.yaml"
     file.write_text(yaml.safe_dump({"group": name, "jobs": {job: [str(site.configuration(job))] for job in jobs}}))
-    with flink_jobs.submitted(site.flink, name, [], directory / "run.log", group=file) as wait:
+    with submitted(site.flink, name, [], directory / "run.log", group=file) as wait:
         job_id = wait()
         for job in jobs:
             site.send(site.topics.read_by(job), b"{}")
@@ -51,7 +51,7 @@ def taken(stack: Stack, site: Installation, jobs: Sequence[str], directory: Path
             "taskmanager": _resident([stack.process("taskmanager")]),
             "workers": _resident([stack.process("worker-pool"), *stack.workers()]),
         }
-        flink_jobs.cancel(site.flink, job_id)
+        site.flink.cancel(job_id)
     return found
 
 

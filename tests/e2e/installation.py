@@ -29,8 +29,9 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, NewTopic, OffsetSpec
 from pydantic.fields import FieldInfo
 
-from deploy.local import flink_jobs
+from deploy.local.flink_jobs import submitted
 from deploy.local.stack import Stack
+from io_connectors.flink import Flink
 from io_connectors.kafka import once_the_group_is_found
 from pipelines import jobs
 from pipelines.settings import keys
@@ -128,7 +129,7 @@ class Written(NamedTuple):
 class RunningJob:
     """A job on Flink."""
 
-    flink: str
+    flink: Flink
     name: str
     id: str
 
@@ -150,15 +151,13 @@ class RunningJob:
 
     @property
     def all_tasks_run(self) -> bool:
-        return flink_jobs.is_running(self.flink, self.id)
+        return self.flink.details(self.id).runs
 
     def cancel(self) -> None:
-        flink_jobs.cancel(self.flink, self.id)
+        self.flink.cancel(self.id)
 
     def _get(self, path: str) -> Any:
-        answer = requests.get(f"http://{self.flink}/jobs/{self.id}{path}", timeout=SECONDS)
-        answer.raise_for_status()
-        return answer.json()
+        return self.flink.get(f"jobs/{self.id}{path}")
 
 
 class Installation:
@@ -177,7 +176,7 @@ class Installation:
             "kafka.auto.offset.reset": "earliest",
             "task.checkpointing.interval": 1_000,
         }
-        self.flink = str(found.get("flink.master", ""))
+        self.flink = Flink(str(found.get("flink.master", "")))
         self._directory = directory
         self._brokers = str(found["kafka.broker-servers"])
         self._search = str(found["service.search.basePath"])
@@ -258,16 +257,16 @@ class Installation:
     def _on_flink(
         self, name: str, options: Sequence[str], group: Path | None = None
     ) -> Iterator[Callable[[], RunningJob]]:
-        known = {found.id for found in flink_jobs.jobs(self.flink, name)}
+        known = {found.id for found in self.flink.jobs(name)}
         log = self._directory / f"{name}-{len(known)}.log"
         try:
-            with flink_jobs.submitted(self.flink, name, options, log, group=group) as wait:
+            with submitted(self.flink, name, options, log, group=group) as wait:
                 yield lambda: RunningJob(self.flink, name, wait())
         finally:
             # also one that never ran
-            for found in flink_jobs.jobs(self.flink, name):
-                if found.id not in known and found.lives:
-                    flink_jobs.cancel(self.flink, found.id)
+            for found in self.flink.living(name):
+                if found.id not in known:
+                    self.flink.cancel(found.id)
 
     def handled(self, job: str, seconds: float = HANDLED_SECONDS) -> None:
         """Wait until the job's group has committed the end of its topic: all is handled, and its output is written."""

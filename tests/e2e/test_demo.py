@@ -15,9 +15,9 @@ import zxingcpp
 from lxml import html
 from PIL import Image
 
-from deploy.local import flink_jobs
 from deploy.local.demo_certificates import LEARNERS
 from deploy.local.stack import Stack
+from io_connectors.flink import Flink
 from tests.e2e.browser import screenshot
 
 # a QR code is 41 CSS pixels wide where three certificates are side by side
@@ -88,8 +88,7 @@ def test_the_demo_shows_twenty_learners_and_finds_everything_as_it_should_be(dem
     assert "content-auto-creator, legacy-certificate-migrator, metrics-data-transformer" in demo.output
     assert "Everything is as it should be." in demo.output
 
-    flink = flink_stack.environment()["flink.master"]
-    assert not [job for job in flink_jobs.jobs(flink) if job.lives]
+    assert not Flink(flink_stack.environment()["flink.master"]).living()
     assert up(flink_stack) == demo.up_before
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from deploy.local import flink_jobs
 from deploy.local.stack import Stack
 from tests.e2e.installation import Installation, RunningJob, eventually
 
@@ -31,10 +30,10 @@ def group(site: Installation, tmp_path_factory: pytest.TempPathFactory) -> Itera
     done = site.command("run-group", file, "--detach")
     try:
         assert done.returncode == 0, done.stderr
-        [found] = [job for job in flink_jobs.jobs(site.flink, NAME) if job.lives]
+        [found] = site.flink.living(NAME)
         yield RunningJob(site.flink, NAME, found.id)
     finally:
-        ended = site.command("cancel", NAME, "--set", f"flink.master={site.flink}")
+        ended = site.command("cancel", NAME, "--set", f"flink.master={site.flink.address}")
     assert (ended.returncode, ended.stdout.split()[:3]) == (0, [NAME, "is", "cancelled"]), ended.stderr
 
 

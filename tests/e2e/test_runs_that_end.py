@@ -8,14 +8,10 @@ from typing import Any
 
 import orjson
 import pytest
-import requests
 
-from deploy.local import flink_jobs
 from schemas.counters import COUNTERS
-from tests.e2e.installation import PROGRESS, RELATIONS, Installation, RunningJob, eventually
+from tests.e2e.installation import PROGRESS, RELATIONS, Installation, RunningJob
 from tests.e2e.learner import Learner
-
-JAR_SECONDS = 600
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -153,23 +149,11 @@ def test_the_jar_of_a_job_runs_on_a_cluster_by_itself(site: Installation, tmp_pa
         "package", PROGRESS, "--config", site.configuration(PROGRESS), "--out", jar, "--", f"--job_name={name}"
     )
     assert packed.returncode == 0, packed.stderr
-    flink = f"http://{site.flink}"
-    with jar.open("rb") as file:
-        files = {"jarfile": (jar.name, file, "application/x-java-archive")}
-        uploaded = requests.post(f"{flink}/jars/upload", files=files, timeout=JAR_SECONDS)
-    uploaded.raise_for_status()
-    jar_id = uploaded.json()["filename"].rpartition("/")[2]
+    job = RunningJob(site.flink, PROGRESS, site.flink.run_jar(jar))
     try:
-        started = requests.post(f"{flink}/jars/{jar_id}/run", json={}, timeout=JAR_SECONDS)
-        assert started.ok, started.text
-        job = RunningJob(site.flink, PROGRESS, started.json()["jobid"])
-        try:
-            eventually(lambda: job.all_tasks_run)
-            learner = Learner(site)
-            learner.reports("a", "b", "c", "d")
-            assert learner.progress[:2] == (2, 4)
-            assert [found.name for found in flink_jobs.jobs(site.flink) if found.id == job.id] == [name]
-        finally:
-            job.cancel()
+        learner = Learner(site)
+        learner.reports("a", "b", "c", "d")
+        assert learner.progress[:2] == (2, 4)
+        assert [found.name for found in site.flink.jobs() if found.id == job.id] == [name]
     finally:
-        requests.delete(f"{flink}/jars/{jar_id}", timeout=JAR_SECONDS)
+        job.cancel()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import flink_jobs
 from deploy.local.stack import Stack
 from tests.e2e.installation import PROGRESS, Installation, RunningJob
 from tests.e2e.learner import Learner
@@ -43,17 +42,16 @@ class Deployment:
         return self._jars[parallelism]
 
     def start(self, parallelism: int = 1, savepoint: str | None = None) -> None:
-        job_id = flink_jobs.run_jar(self.site.flink, self.jar(parallelism), savepoint)
+        job_id = self.site.flink.run_jar(self.jar(parallelism), savepoint)
         self.job = RunningJob(self.site.flink, PROGRESS, job_id)
 
     def stop(self, *, drain: bool = False) -> str:
         assert self.job is not None
-        return flink_jobs.stop(self.site.flink, self.job.id, self.savepoints, drain=drain)
+        return self.site.flink.stop(self.job.id, self.savepoints, drain=drain)
 
     def end(self) -> None:
-        for job in flink_jobs.jobs(self.site.flink, PROGRESS):
-            if job.lives:
-                flink_jobs.cancel(self.site.flink, job.id)
+        for job in self.site.flink.living(PROGRESS):
+            self.site.flink.cancel(job.id)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import requests
-from confluent_kafka import KafkaError, KafkaException
 from typer.testing import CliRunner, Result
 
-from deploy.local import flink_counters, flink_jobs
-from deploy.local.flink_jobs import FlinkJob
+from io_connectors.flink import Flink, FlinkJob, JobDetails
 from pipelines import jobs, status_command
 from pipelines.command_line import app
 from pipelines.status_command import OnFlink
+from transforms.stores import StoreUnavailable
 
 RELATIONS, PROFILES = "relation-cache-updater", "user-cache-updater-2.0"
 SITE = Path(__file__).parents[2] / "deploy" / "config" / "site.yaml"
@@ -25,7 +24,7 @@ def call(*arguments: str) -> Result:
 
 
 def on_flink(name: str, *tasks: tuple[str, str], state: str = "RUNNING", restarts: int = 0) -> OnFlink:
-    return OnFlink("id-1", name, state, NOW - 130, restarts, tasks)
+    return OnFlink(FlinkJob("id-1", name, state), JobDetails(state, NOW - 130, restarts, tasks))
 
 
 @pytest.fixture
@@ -36,8 +35,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> list[OnFlink]:
     monkeypatch.setattr(status_command, "waiting", lambda brokers, group, topic: 3)
     monkeypatch.setattr(status_command.time, "time", lambda: NOW)
     monkeypatch.setattr(status_command, "GATHERING_SECONDS", 0)
-    monkeypatch.setattr(flink_jobs, "root_cause", lambda flink, job_id: "StoreUnavailable: [cassandra:9042] is away")
-    monkeypatch.setattr(flink_counters, "counters", lambda flink, job_id, job: {"failed-events-count": 7})
+    monkeypatch.setattr(Flink, "root_cause", lambda flink, job_id: "StoreUnavailable: [cassandra:9042] is away")
+    monkeypatch.setattr(
+        status_command, "counters_of", lambda flink, job_id, jobs: {jobs[0]: {"failed-events-count": 7}}
+    )
     return there
 
 
@@ -86,25 +87,25 @@ def test_without_names_all_jobs_are_shown_those_without_settings_too(cluster: li
 
 
 def test_servers_that_do_not_answer_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_flink(flink: str) -> list[OnFlink]:
+    def no_flink(flink: Flink) -> list[OnFlink]:
         raise requests.ConnectionError
 
     def no_kafka(brokers: str, group: str, topic: str) -> int:
-        raise KafkaException(KafkaError(KafkaError._TRANSPORT, "no broker answers"))
+        raise StoreUnavailable(f"Kafka at {brokers}: no broker answers")
 
     monkeypatch.setattr(status_command, "found_on_flink", no_flink)
     monkeypatch.setattr(status_command, "waiting", no_kafka)
     result = call("status", RELATIONS, "--config", str(SITE))
     assert result.exit_code == 1
     assert "Flink at flink-jobmanager:8081 does not answer" in result.output
-    assert "dev.content.postpublish.request: no broker answers" in result.output
+    assert "Kafka at kafka:9092: no broker answers" in result.output
 
 
 def test_cancel_ends_what_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
     living = [FlinkJob("1", "caches", "RUNNING"), FlinkJob("2", "ml", "RUNNING"), FlinkJob("3", "caches", "CANCELED")]
     ended: list[tuple[str, str]] = []
-    monkeypatch.setattr(flink_jobs, "jobs", lambda flink: living)
-    monkeypatch.setattr(flink_jobs, "cancel", lambda flink, job_id: ended.append((flink, job_id)))
+    monkeypatch.setattr(Flink, "jobs", lambda flink, name=None: living)
+    monkeypatch.setattr(Flink, "cancel", lambda flink, job_id: ended.append((flink.address, job_id)))
     result = call("cancel", "caches", "--config", str(SITE))
     assert (result.exit_code, ended) == (0, [("flink-jobmanager:8081", "1")]), result.output
     unknown = call("cancel", RELATIONS, "--set", "flink.master=here:8081")

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import requests
-
+from io_connectors.flink import Flink, FlinkJob
 from schemas.counters import COUNTERS
 
-TIMEOUT_SECONDS = 60
+__all__ = ["counters_of"]
 
 # While a job runs, each task has its counters as metrics. When it ended, what Beam counted is in an accumulator.
 _ACCUMULATOR = "__metricscontainers"
@@ -21,41 +20,38 @@ _USER_COUNTER = "beam:metric:user:sum_int64:v1"
 _NAMES_AT_ONCE = 20
 
 
-def counters(flink: str, job_id: str, job_name: str) -> dict[str, int]:
-    """The counters of ``job_name`` (the names of its spec's §7, 0 for what was not counted yet).
+def counters_of(flink: Flink, job_id: str, job_names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The counters of each of these jobs, which run as one: the names of its spec's §7, 0 for what was not counted yet.
 
-    ``flink`` is the address of the REST interface, host:port. What a running job counted is known there after a moment
-    (metrics.fetcher.update-interval), and begins anew when the job is restarted. Raises requests.RequestException.
-    spec: core §11
+    What a running job counted is known to Flink after a moment (metrics.fetcher.update-interval), and begins anew when
+    the job is restarted. Raises requests.RequestException. spec: core §11
     """
-    return counters_of_group(flink, job_id, (job_name,))[job_name]
-
-
-def counters_of_group(flink: str, job_id: str, job_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The counters of each of these jobs, which run as one; otherwise as `counters`."""
     counted = {job_name: dict.fromkeys(COUNTERS.get(job_name, ()), 0) for job_name in job_names}
-    job = _get(f"http://{flink}/jobs/{job_id}")
-    if job["state"] in ("CANCELED", "FAILED", "FINISHED"):
-        found = _accumulated(_get(f"http://{flink}/jobs/{job_id}/accumulators"))
+    path = f"jobs/{job_id}"
+    job = flink.get(path)
+    if FlinkJob(job_id, "", job["state"]).lives:
+        found = _measured(flink, f"{path}/vertices", [vertex["id"] for vertex in job["vertices"]], job_names)
     else:
-        found = _measured(f"http://{flink}/jobs/{job_id}/vertices", [v["id"] for v in job["vertices"]], job_names)
+        found = _accumulated(flink.get(f"{path}/accumulators"))
     for job_name, name, number in found:
         if job_name in counted:
             counted[job_name][name] = counted[job_name].get(name, 0) + number
     return counted
 
 
-def _measured(vertices: str, ids: list[str], job_names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+def _measured(
+    flink: Flink, vertices: str, ids: Sequence[str], job_names: Sequence[str]
+) -> Iterator[tuple[str, str, int]]:
     """Of each task: its number, the operator, the namespace and the name of the counter make the metric's name."""
     # Flink parts the name of a metric by dots, and has none within a part: user-cache-updater-2_0
     jobs = {job_name.replace(".", "_"): job_name for job_name in job_names}
     ours = re.compile(rf".*\.({'|'.join(map(re.escape, jobs))})_(.*)")
     for vertex in ids:
-        address = f"{vertices}/{vertex}/metrics"
-        there = {metric["id"]: found for metric in _get(address) if (found := ours.fullmatch(metric["id"]))}
+        path = f"{vertices}/{vertex}/metrics"
+        there = {metric["id"]: found for metric in flink.get(path) if (found := ours.fullmatch(metric["id"]))}
         names = list(there)
         for start in range(0, len(names), _NAMES_AT_ONCE):
-            for metric in _get(address, get=",".join(names[start : start + _NAMES_AT_ONCE])):
+            for metric in flink.get(path, get=",".join(names[start : start + _NAMES_AT_ONCE])):
                 job_name, name = there[metric["id"]].groups()
                 yield jobs[job_name], name, int(metric["value"])
 
@@ -72,9 +68,3 @@ def _accumulated(accumulators: dict[str, Any]) -> Iterator[tuple[str, str, int]]
 def _number(payload: str) -> int:
     """An integer of variable length: seven bits to a byte, the lowest first."""
     return sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(base64.b64decode(payload)))
-
-
-def _get(address: str, **parameters: str) -> Any:
-    answer = requests.get(address, parameters, timeout=TIMEOUT_SECONDS)
-    answer.raise_for_status()
-    return answer.json()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from deploy.local import flink_counters
+from io_connectors.flink import Flink
+from io_connectors.flink_counters import counters_of
 
 JOB = "relation-cache-updater"
 COUNTER = "beam:metric:user:sum_int64:v1"
@@ -18,11 +19,11 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What Flink answers to each path, with its parameters."""
     found: dict[str, Any] = {}
 
-    def get(address: str, **parameters: str) -> Any:
-        path = address.removeprefix("http://flink/jobs/1")
+    def get(flink: Flink, path: str, **parameters: str) -> Any:
+        path = path.removeprefix("jobs/1")
         return found[f"{path}?{parameters['get']}" if parameters else path]
 
-    monkeypatch.setattr(flink_counters, "_get", get)
+    monkeypatch.setattr(Flink, "get", get)
     return found
 
 
@@ -33,7 +34,7 @@ def test_all_tasks_of_a_running_job_are_added_up(answers: dict[str, Any]) -> Non
     answers[f"/vertices/v1/metrics?{first},{second}"] = [{"id": first, "value": "3"}, {"id": second, "value": "4"}]
     answers["/vertices/v2/metrics"] = []
 
-    counted = flink_counters.counters("flink", "1", JOB)
+    counted = counters_of(Flink("flink:8081"), "1", [JOB])[JOB]
 
     assert counted["total-events-count"] == 7
     assert counted["success-events-count"] == 0
@@ -46,7 +47,7 @@ def test_the_jobs_of_a_group_are_told_apart(answers: dict[str, Any]) -> None:
     answers["/vertices/v1/metrics"] = [{"id": name} for name in (*ids, "0.[2]A.somebody_total-events-count")]
     answers[f"/vertices/v1/metrics?{','.join(ids)}"] = [{"id": name, "value": n} for name, n in ids.items()]
 
-    counted = flink_counters.counters_of_group("flink", "1", [JOB, other])
+    counted = counters_of(Flink("flink:8081"), "1", [JOB, other])
 
     assert list(counted) == [JOB, other]
     assert {name: n for name, n in counted[JOB].items() if n} == {"total-events-count": 3}
@@ -62,7 +63,7 @@ def test_a_job_that_ended_has_an_accumulator(answers: dict[str, Any]) -> None:
     answers[""] = {"state": "CANCELED", "vertices": []}
     answers["/accumulators"] = {"user-task-accumulators": [{"name": "__metricscontainers", "value": metrics}]}
 
-    counted = flink_counters.counters("flink", "1", JOB)
+    counted = counters_of(Flink("flink:8081"), "1", [JOB])[JOB]
 
     assert counted["total-events-count"] == 12
     assert counted["cache-write-count"] == 300
