@@ -306,7 +306,7 @@ class Installation:
         self.handled(PROGRESS)
 
     def written(self) -> list[Written]:
-        """What the jobs wrote since this was asked last."""
+        """What the jobs wrote since this was asked last; the records of a topic's partitions have no common order."""
         ends = self._ends(_places(self.topics.written))
         if not self._read:
             self._read = dict.fromkeys(ends, 0)
