@@ -23,7 +23,7 @@ from pipelines.stores import cassandra, cloud_paths, content_service, meta_redis
 from pipelines.trace_settings import TraceSettings
 from pipelines.trace_topics import Kafka, Match, Topics
 from schemas import redis_keys
-from transforms.certificate.credential import existing_filters
+from transforms.certificate.credential import existing_filters, unwanted_texts
 from transforms.certificate.request import CertificateRequest
 from transforms.certificate_criteria import score_percentages
 from transforms.certificate_templates import BrokenTemplate, Template, svg_templates
@@ -395,7 +395,8 @@ class _Walk:
     def _records(self, request: CertificateRequest) -> list[dict[str, Any]] | Unread | None:
         if self._credentials is None:
             return None
-        filters = existing_filters(request, request.recipients[0])
+        unwanted = unwanted_texts(self._settings.issue.unwanted)
+        filters = existing_filters(request, request.recipients[0], unwanted=unwanted)
         try:
             return self._credentials.ask(lambda credentials: credentials.search(filters, RECORDS_LOOKED_AT))
         except ServiceRefused as refused:

@@ -133,7 +133,8 @@ class _OpenCredentialIssuer:
 
     def _existing(self, request: CertificateRequest, recipient: Recipient) -> str | None:
         """The record that an earlier try has made. spec §3.11"""
-        records = self._credentials.search(existing_filters(request, recipient), RECORDS_LOOKED_AT)
+        filters = existing_filters(request, recipient, unwanted=self._recipe.unwanted)
+        records = self._credentials.search(filters, RECORDS_LOOKED_AT)
         for record in records:
             osid = record.get("osid")
             if record.get("status") == "ACTIVE" and isinstance(osid, str) and osid and osid != request.old_id:

@@ -463,6 +463,20 @@ def test_search_before_create_takes_what_a_crash_left_behind(site: Site):
     assert new != made
 
 
+def test_a_record_is_found_whose_name_rc_did_not_get_as_it_is(site: Site):
+    """spec §3.4 c, §3.11"""
+    asked = event(name="Øl \\aaa", data=[{"recipientName": "x", "recipientId": USER}])
+    site.web.hang(1, f"{RC}/{ENTITY}", processed=True)
+    site.issue(asked)
+    (made,) = site.services.credentials
+    assert site.services.credentials[made]["certificateLabel"] == "l "
+    assert [(entry["name"], entry["identifier"]) for entry in site.issued()] == [("Øl \\aaa", made)]
+    site.settings["rc.search.before.create"] = True
+    site.enrol(issued_certificates=None)
+    assert site.issue(asked).counted(success=1)
+    assert list(site.services.credentials) == [made]
+
+
 def test_an_rc_that_refuses_duplicates(site: Site):
     """A record that a crash left behind is refused as a duplicate, and found when it is looked for."""
     site.services.rc_unique = True

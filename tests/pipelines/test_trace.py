@@ -559,6 +559,13 @@ def test_a_certificate_that_the_enrolment_does_not_name(site: Site):
     assert "rc.search.before.create" in walked.to_do
 
 
+def test_a_certificate_whose_name_rc_did_not_get_as_it_is(site: Site):
+    site.offer(t1=template(name="Øl"))
+    site.services.credentials.clear()
+    site.enrol(issued_certificates=[{**site.credential("l"), "name": "Øl"}])
+    assert site.trace().explained_by is None
+
+
 def test_a_certificate_that_is_nowhere(site: Site):
     site.services.credentials.clear()
     walked = site.trace()

@@ -56,13 +56,17 @@ def migration_request(
     return body | _clean(more, unwanted)
 
 
-def existing_filters(request: CertificateRequest, recipient: Recipient) -> dict[str, Any]:
-    """What finds a record that a run that was cut short has made (``rc.search.before.create``). spec: §3.11"""
-    return {
-        "recipient.id": {"eq": recipient.id},
-        "training.batchId": {"eq": request.batch_id},
-        "certificateLabel": {"eq": request.name},
+def existing_filters(request: CertificateRequest, recipient: Recipient, *, unwanted: Sequence[str]) -> dict[str, Any]:
+    """What finds a record that a run that was cut short has made (``rc.search.before.create``).
+
+    RC has the values as ``credential_request`` sends them, without ``unwanted`` texts. spec: §3.11, §3.4 c
+    """
+    sent = {
+        "recipient.id": recipient.id,
+        "training.batchId": request.batch_id,
+        "certificateLabel": request.name,
     }
+    return {name: {"eq": value} for name, value in _clean(sent, unwanted).items()}
 
 
 def _clean(body: dict[str, Any], unwanted: Sequence[str]) -> dict[str, Any]:

@@ -93,8 +93,18 @@ def test_nothing_unwanted_is_sent_and_the_rest_is(name):
 
 def test_what_finds_a_record_that_was_made_before():
     asked = request()
-    assert existing_filters(asked, asked.recipients[0]) == {
+    assert existing_filters(asked, asked.recipients[0], unwanted=()) == {
         "recipient.id": {"eq": LEARNER},
         "training.batchId": {"eq": BATCH},
         "certificateLabel": {"eq": "Course Completion Certificate"},
     }
+
+
+@given(name=st.text(st.sampled_from("ØÝ\\ax0\0 "), min_size=1).filter(str.strip))
+def test_a_record_is_looked_for_as_it_was_sent(name):
+    asked = request(name=name)
+    filters = existing_filters(asked, asked.recipients[0], unwanted=unwanted_texts(DEPLOYED))
+    sent = body(DEPLOYED, name=name)
+    assert filters["certificateLabel"] == {"eq": sent["certificateLabel"]}
+    assert filters["recipient.id"] == {"eq": sent["recipient"]["id"]}
+    assert filters["training.batchId"] == {"eq": sent["training"]["batchId"]}
