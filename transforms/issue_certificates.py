@@ -27,10 +27,10 @@ from transforms.counters import count
 from transforms.dead_letter import FAILED, dead_letter
 from transforms.decode import NotAnObject, Record, parse_object
 from transforms.enrolments import Enrolment, rows_of_enrolments
-from transforms.issuers import CouldNotRevoke, Issues
+from transforms.issuers import CouldNotRevoke, Issued, Issues
 from transforms.keyed_batch import KeyedBatch, shard_of
 from transforms.overlapped import Done, owners_side_by_side
-from transforms.services import ServiceRefused
+from transforms.services import OutcomeUnknown, ServiceRefused
 from transforms.stores import Opens, Refused, Row, Select, StoreUnavailable, Tables, Update
 
 __all__ = ["AUDIT", "TELL", "IssueCertificates", "IssueStores", "SelectGenerateRequests", "Told"]
@@ -213,12 +213,7 @@ class IssueCertificates(KeyedBatch):
 
         now = self._clock()
         issued = self._issuer.issue(request, recipient, datetime.fromtimestamp(now / 1000, UTC))
-        try:
-            row = self._enrolment(owner, None, done) or {}
-            self._note(owner, with_entry(row.get("issued_certificates"), issued.entry), done)
-        except (StoreUnavailable, Refused):
-            self._issuer.take_back(issued)
-            raise
+        row = self._note(owner, issued, done)
         done.counts["success-events-count"] += 1
         done.outputs += self._news(owner, request, issued.identifier, row, now)
         if request.reissue:
@@ -233,12 +228,42 @@ class IssueCertificates(KeyedBatch):
             raise rows
         return rows[0] if rows else None
 
-    def _note(self, owner: Enrolment, certificates: list[dict[str, str | None]], done: Done) -> None:
+    def _note(self, owner: Enrolment, issued: Issued, done: Done) -> Row:
+        """Put the certificate into the enrolment, whose row is given as it was; else take it back. spec §3.6"""
+        try:
+            row = self._enrolment(owner, None, done) or {}
+            self._write(owner, with_entry(row.get("issued_certificates"), issued.entry), issued.identifier, done)
+        except OutcomeUnknown:
+            # an enrolment must not name a certificate that is gone: the repetition would take it for issued
+            _log.error("Nobody knows whether the certificate %s was noted; it stays", issued.identifier)
+            raise
+        except (StoreUnavailable, Refused):
+            self._issuer.take_back(issued)
+            raise
+        return row
+
+    def _write(self, owner: Enrolment, certificates: list[dict[str, str | None]], identifier: str, done: Done) -> None:
+        """Write the list. A write without an answer may have been done, so it is looked for.
+
+        Raises Refused and StoreUnavailable when it was not done, OutcomeUnknown.
+        """
         update = Update(self._stores.enrolments, owner.where, {"issued_certificates": certificates})
-        (refused,) = self._tables.write([[update]])
+        try:
+            (refused,) = self._tables.write([[update]])
+        except StoreUnavailable as error:
+            if not self._is_noted(owner, identifier, error, done):
+                raise
+            refused = None
         if refused is not None:
             raise refused
         done.counts["db-update-user-enrollment-count"] += 1
+
+    def _is_noted(self, owner: Enrolment, identifier: str, error: StoreUnavailable, done: Done) -> bool:
+        try:
+            row = self._enrolment(owner, None, done) or {}
+        except (StoreUnavailable, Refused):
+            raise OutcomeUnknown(str(error)) from error
+        return any(entry.get("identifier") == identifier for entry in row.get("issued_certificates") or ())
 
     def _news(
         self, owner: Enrolment, request: CertificateRequest, identifier: str, row: Row, now: int

@@ -41,6 +41,7 @@ from transforms.certificate.credential import unwanted_texts
 from transforms.dead_letter import FAILED as FAILED_TAG
 from transforms.issue_certificates import IssueCertificates, IssueStores, Work
 from transforms.issuers import BadgeIssuer, CredentialIssuer
+from transforms.stores import StoreUnavailable
 from transforms.tell_learners import TellStores
 
 AUDIT, FAILED = "dev.telemetry.raw", "dev.generate.certificate.failed"
@@ -509,6 +510,41 @@ def test_a_certificate_that_can_not_be_noted_is_taken_back(site: Site):
     site.http.serve(before)
     assert site.issue(event()).counted(success=1)
     assert len(site.services.credentials) == 1
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+@pytest.mark.parametrize("answers_later", [True, False])
+@pytest.mark.parametrize("reissue", [True, False])
+def test_a_write_without_an_answer_leaves_no_enrolment_with_a_certificate_that_is_gone(
+    site: Site, is_done: bool, answers_later: bool, reissue: bool
+):
+    """spec §3.6: a certificate is taken back when it was not noted, and not when it perhaps was."""
+    asked = event()
+    if reissue:
+        site.issue(event())
+        asked = event(oldId=site.issued()[0]["identifier"])
+    write = site.tables.write
+
+    def without_an_answer(batches: Any) -> Any:
+        if is_done:
+            write(batches)
+        site.tables.write = write  # type: ignore[method-assign]
+        site.tables.unavailable = not answers_later
+        raise StoreUnavailable("no answer")
+
+    site.tables.write = without_an_answer  # type: ignore[method-assign]
+    if is_done and answers_later:
+        site.issue(asked)
+        assert site.counted(success=1)
+        assert len(site.events(AUDIT)) == 1
+    else:
+        with pytest.raises(Exception, match="no answer"):
+            site.issue(asked)
+    site.tables.unavailable = False
+    site.issue(asked)
+    (entry,) = site.issued()
+    assert entry["identifier"] in site.services.credentials
+    assert len(site.services.credentials) == (2 if not is_done and not answers_later else 1)
 
 
 def test_two_events_at_the_same_time_give_one_certificate(site: Site):
