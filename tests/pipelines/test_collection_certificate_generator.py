@@ -594,7 +594,9 @@ def test_a_blocked_user(site: Site):
     assert (site.counts["skipped-notify-user-count"], site.counts.get("notified-user-count")) == (1, None)
 
 
-@pytest.mark.parametrize("templates", [{}, {"t1": {"name": "x"}}, {"t1": {"notifyTemplate": ""}}])
+@pytest.mark.parametrize(
+    "templates", [{}, {"t1": {"name": "x"}}, {"t1": {"notifyTemplate": ""}}, {"t1": {"notifyTemplate": "null"}}]
+)
 def test_no_notify_template(site: Site, templates: dict[str, Any]):
     """§9 case 13"""
     site.put(BATCHES, {"courseid": COURSE, "batchid": BATCH}, {"cert_templates": None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from transforms.certificate_templates import Template
 from transforms.cloud_paths import CloudPaths
 from transforms.decode import parse_object
 
@@ -16,13 +17,14 @@ def notify_template(
 ) -> dict[str, Any] | None:
     """The notify template of a batch's certificate template, its picture's address resolved; None when there is none.
 
-    ``cert_templates`` is the column of ``course_batch``. Raises NotAnObject for a text that is no JSON object.
+    ``cert_templates`` is the column of ``course_batch``, whose empty texts and ``null`` count as absent (pre-processor
+    §3.1). Raises NotAnObject for a text that is no JSON object.
     spec: §3.9, 2 and 3
     """
     if not template_id.strip():
         return None
-    text = ((cert_templates or {}).get(template_id) or {}).get("notifyTemplate")
-    if not text or not text.strip():
+    text = Template(template_id, (cert_templates or {}).get(template_id) or {}).text("notifyTemplate")
+    if not text.strip():
         return None
     template = parse_object(text)
     for member in ("stateImgUrl", "stateImageUrl"):
