@@ -13,6 +13,8 @@ FAILED = "failed"
 
 # Kafka refuses a record above its topic's limit, and a refused dead letter would stop the job for good.
 LARGEST_DEAD_LETTER = 5_000_000
+# One event may name thousands of learners, each with a reason of its own.
+LONGEST_REASON = 20_000
 
 
 def dead_letter(
@@ -22,9 +24,11 @@ def dead_letter(
 
     A ``parsed`` object is kept with all its members, plus ``jobName`` and ``failInfo``; anything else goes, as text,
     into ``rawEvent``. A dead letter above 5,000,000 bytes keeps the beginning of its text and says so in
-    ``failInfo.cut``, the number of bytes of the original. ``code`` is ``failInfo.errorCode``, where a job has one.
-    spec: core §4.3, merge-user-courses §6
+    ``failInfo.cut``, the number of bytes of the original. A ``reason`` above 20,000 characters ends in ``…``. ``code``
+    is ``failInfo.errorCode``, where a job has one. spec: core §4.3, merge-user-courses §6
     """
+    if len(reason) > LONGEST_REASON:
+        reason = f"{reason[:LONGEST_REASON]}…"
     about: dict[str, Any] = {"jobName": job, "failInfo": {"errorCode": code, "error": reason}}
     if code is None:
         del about["failInfo"]["errorCode"]

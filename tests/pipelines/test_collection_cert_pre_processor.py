@@ -316,6 +316,19 @@ def test_two_templates_one_broken(site: Site, broken: dict[str, Any], reason: st
     assert site.counted(success=1, failed=1)
 
 
+def test_a_broken_template_and_a_whole_batch_of_learners(site: Site):
+    """spec §6: the dead letter lists the reasons, and is no larger than Kafka takes."""
+    site.offer(bad=template("[]"), worse=template("{not json", identifier="do_worse"))
+    learners = [f"learner-{'x' * 100}-{number}" for number in range(12_000)]
+    asked = event(*learners)
+    site.check(asked)
+    (letter,) = site.events(FAILED)
+    assert letter["edata"] == asked["edata"]
+    assert letter["failInfo"]["error"].startswith(f"user {learners[0]} template ")
+    assert len(dumps(letter)) < 1_572_864
+    assert site.counted(failed=1)
+
+
 def test_three_users_one_without_enrolment(site: Site):
     """§9 case 12"""
     site.enrol("learner-3")

@@ -2,7 +2,7 @@
 
 import orjson
 
-from transforms.dead_letter import LARGEST_DEAD_LETTER, dead_letter
+from transforms.dead_letter import LARGEST_DEAD_LETTER, LONGEST_REASON, dead_letter
 
 
 def test_an_object_keeps_all_its_members():
@@ -35,3 +35,18 @@ def test_a_dead_letter_fits_the_topic_and_says_what_was_cut():
 def test_two_megabytes_of_text_are_kept_whole():
     value = b"x" * 2_000_000
     assert orjson.loads(dead_letter("some-job", "not JSON", value))["rawEvent"] == value.decode()
+
+
+def test_a_reason_without_end_is_cut_and_the_event_is_kept():
+    letter = dead_letter("some-job", "user 1: no; " * 500_000, b"", {"eid": "X"})
+    assert len(letter) <= LARGEST_DEAD_LETTER
+    read = orjson.loads(letter)
+    assert read["eid"] == "X"
+    assert len(read["failInfo"]["error"]) == LONGEST_REASON + 1
+    assert read["failInfo"]["error"].startswith("user 1: no; ")
+    assert read["failInfo"]["error"].endswith("…")
+
+
+def test_the_largest_original_with_the_longest_reason_fits_the_topic():
+    letter = dead_letter("some-job", "\x00" * 1_000_000, b"\x00" * 5_000_000)
+    assert len(letter) <= LARGEST_DEAD_LETTER
