@@ -147,7 +147,9 @@ def advance(
             return outcome
 
     for delivery in deliveries:
-        delivery.plan.contents = {content: planned[content] for content in delivery.contents}
+        # What an earlier delivery counted and noted as seen is part of the plan, should there be yet another one.
+        kept = delivery.earlier.contents if delivery.earlier else {}
+        delivery.plan.contents = kept | {content: planned[content] for content in delivery.contents}
     for content, plan in planned.items():
         outcome.first_times += [(content, action) for action in plan.actions]
         # The counters' write makes the row when it is missing, and leaves the status to the LMS (spec §3.7).
@@ -156,7 +158,7 @@ def advance(
     state.counted.update(planned)
     state.merged = merged
     if has_leaf_nodes:
-        _advance_enrolment(state, deliveries[-1], outcome, relations, rules, now)
+        _advance_enrolment(state, deliveries, outcome, relations, rules, now)
     return outcome
 
 
@@ -179,7 +181,10 @@ def _plan(state: EnrolmentState, deliveries: list[Delivery]) -> dict[str, Planne
     times = deliveries[0].contents
     if len(deliveries) > 1:
         times = sum((delivery.contents for delivery in deliveries), Counter[str]())
-    earlier = {c: plan for delivery in deliveries if delivery.earlier for c, plan in delivery.earlier.contents.items()}
+    # They may have been units of their own then, and the first of them says what was new.
+    earlier: dict[str, PlannedContent] = {}
+    for delivery in reversed(deliveries):
+        earlier |= delivery.earlier.contents if delivery.earlier else {}
     planned = {}
     for content, count in times.items():
         repeated = earlier.get(content)
@@ -191,16 +196,18 @@ def _plan(state: EnrolmentState, deliveries: list[Delivery]) -> dict[str, Planne
 
 
 def _advance_enrolment(
-    state: EnrolmentState, last: Delivery, outcome: Outcome, relations: Relations, rules: Rules, now: int
+    state: EnrolmentState, deliveries: list[Delivery], outcome: Outcome, relations: Relations, rules: Rules, now: int
 ) -> None:
     """Update the enrolment row, when there is one that may change. spec: activity-aggregate-updater §3.5, §3.9"""
     if state.status is None:
         return
     is_completed = state.status == COMPLETED
-    if is_completed and last.earlier and last.earlier.completed_on is not None:
-        # An earlier delivery of this record completed the enrolment, then its worker died: say it again.
-        outcome.completes = last.earlier.completed_on == state.completed_on
-        last.plan.completed_on = state.completed_on if outcome.completes else None
+    if is_completed and state.completed_on is not None:
+        for delivery in deliveries:
+            if delivery.earlier and delivery.earlier.completed_on == state.completed_on:
+                # An earlier delivery of this record completed the enrolment, then its worker died: say it again.
+                outcome.completes = True
+                delivery.plan.completed_on = state.completed_on
     if is_completed and rules.skip_completed_enrolments:
         return
     required = relations.required(state.enrolment.course_id, state.enrolment.course_id)
@@ -212,7 +219,7 @@ def _advance_enrolment(
     state.change |= {"progress": done, "contentstatus": state.merged, "datetime": now}
     if is_complete:
         state.change |= {"status": COMPLETED, "completedon": now}
-        state.status, state.completed_on, last.plan.completed_on = COMPLETED, now, now
+        state.status, state.completed_on, deliveries[-1].plan.completed_on = COMPLETED, now, now
         outcome.completes = True
     else:
         state.change["status"] = state.status = IN_PROGRESS

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,16 +62,20 @@ class Crash(BaseException):
 
 @dataclass
 class Fuse:
-    """Blows at the n-th store operation, before or after it took effect."""
+    """Blows at the n-th store operation, before or after it took effect, or when half of its values are set."""
 
     at: int | None = None
     after: bool = False
+    half: bool = False
     operations: int = 0
 
     def around(self, operation: Any) -> Any:
         def run(*arguments: Any, **options: Any) -> Any:
             self.operations += 1
             blown = self.operations == self.at
+            if blown and self.half and isinstance(arguments[0], dict):
+                values, *others = arguments
+                operation(dict(list(values.items())[: len(values) // 2]), *others, **options)
             if blown and not self.after:
                 raise Crash
             result = operation(*arguments, **options)
@@ -164,7 +169,7 @@ class World:
         self.now += 1
         return self.now
 
-    def worker(self) -> UpdateProgress:
+    def worker(self, events_per_unit: int = 1) -> UpdateProgress:
         """A fresh worker, as after a crash."""
         step = UpdateProgress(
             "activity-aggregate-updater",
@@ -172,7 +177,7 @@ class World:
             ProgressTables(CONSUMPTION, AGGREGATES, ENROLMENTS),
             self.rules,
             size=100,
-            events_per_unit=1,
+            events_per_unit=events_per_unit,
             statements_per_batch=3,
             checksum_expiry=604_800,
             plan_expiry=86_400,
@@ -361,3 +366,49 @@ def test_a_crash_at_any_operation_and_redelivery(
     )
     assert not should - found, f"lost (after a crash that took {lost})"
     assert set(found) == set(should)
+
+
+def crashes(world: World, works: list[bytes], at: int, events_per_unit: int = 1, **fuse: bool) -> bool:
+    """Whether the worker died over the works; what it emitted is lost in either case."""
+    world.fuse = Fuse(at, **fuse)
+    for store in (world.stores.tables, world.stores.relation_cache, world.stores.dedup, world.stores.collections):
+        store.fuse = world.fuse
+    try:
+        world.worker(events_per_unit).handle(works)
+    except Crash:
+        return True
+    finally:
+        world.fuse.at = None
+    return False
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_completion_is_not_lost_when_its_event_comes_again_in_a_larger_unit(after):
+    """activity-aggregate-updater §3.2, §8.9"""
+    of_learner = [[("a", 2), ("b", 2)], [("c", 2)], [("extra", 2)]]
+    works = payloads([event(USERS[0], "C", contents) for contents in of_learner])
+    for at in count(1):
+        world = World({}, {(USERS[0], "C", BATCH): {"status": 0}}, True, Rules())
+        died = crashes(world, works[:2], at, events_per_unit=3, after=after)
+        found = emitted(world.worker(events_per_unit=3).handle(works))
+        assert ("certificate", USERS[0], "C", BATCH) in found, f"died at operation {at}"
+        if not died:
+            break
+
+
+def test_no_audit_is_lost_when_the_worker_dies_twice_with_half_of_the_checksums_stored():
+    """activity-aggregate-updater §3.10, §3.11"""
+    works = payloads([event(USERS[0], "C", [("a", 2), ("b", 2)])])
+    actions = ("start", "complete")
+    should = Counter(("audit", USERS[0], "C", BATCH, content, action) for content in "ab" for action in actions)
+    for first in count(1):
+        for second in count(1):
+            world = World({}, {}, True, Rules())
+            died = crashes(world, works, first, half=True)
+            died_again = crashes(world, works, second, after=True)
+            found = Counter(emitted(world.worker().handle(works)))
+            assert found == should, f"died at operations {first} and {second}"
+            if not died_again:
+                break
+        if not died:
+            break
