@@ -6,6 +6,7 @@ compute everything, note what is about to be done, write step by step, store the
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -229,13 +230,13 @@ class UpdateProgress(KeyedBatch):
         relations: Relations,
         now: int,
     ) -> None:
+        # what the service does not know is not remembered, but one answer is enough for a batch
+        collection_status = functools.cache(self._statuses.status)
         for group in groups:
             if group.enrolment in refused:
                 continue
             deliveries = [delivery for delivery in group.deliveries if delivery.contents]
-            group.outcome = advance(
-                states[group.enrolment], deliveries, relations, self._statuses.status, self._rules, now
-            )
+            group.outcome = advance(states[group.enrolment], deliveries, relations, collection_status, self._rules, now)
 
     # --- write (§3.7-§3.9, §3.11)
 

@@ -314,6 +314,15 @@ def test_case_14_no_leaf_nodes_retired(site):
     assert "failed-events-count" not in site.counts
 
 
+def test_a_course_that_the_search_service_does_not_know_is_asked_for_once_in_a_batch(site):
+    """§3.5.1: a service in trouble, which is asked three times, must not be waited for with every event."""
+    site.run(event("a", course="X"), event("b", course="X"), event("a", course="X", user="learner-2"))
+    assert site.counts["failed-events-count"] == len(site.events(FAILED)) == 3
+    assert site.collections.calls == ["X"]
+    site.run(event("a", course="X"))
+    assert site.collections.calls == ["X", "X"], "what it does not know is not remembered"
+
+
 def test_case_15_bad_input(site):
     site.run(b"not json", event("a", user=None), event("a", action="batch-enrolment-sync"), event(("a", 1)), event("a"))
     assert [(letter["jobName"], bool(letter["failInfo"]["error"])) for letter in site.events(FAILED)] == [
