@@ -8,18 +8,32 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from email.errors import MessageError
-from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
+from email.header import Header
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime, make_msgid, parseaddr
 
 from transforms.services import ServiceRefused
 
 __all__ = ["checked_address", "composed", "envelope_sender"]
 
+
+class _Subject(UnstructuredHeader, BaseHeader):
+    """Python's own folding of what is not ASCII loses spaces where one encoded word ends and the next begins."""
+
+    def fold(self, *, policy: Policy) -> str:
+        text = str(self)
+        if text.isascii():
+            return super().fold(policy=policy)
+        encoded = Header(text, "utf-8", header_name="Subject").encode(linesep=policy.linesep)
+        return f"Subject: {encoded}{policy.linesep}"
+
+
 # the content type is written as it is, without quotes around the character set
 _HEADERS = HeaderRegistry()
 _HEADERS.map_to_type("content-type", UnstructuredHeader)  # type: ignore[arg-type]
+_HEADERS.map_to_type("subject", _Subject)
 _POLICY = SMTP.clone(header_factory=_HEADERS)
 
 # and what else Python takes for the end of a line, which no header may have

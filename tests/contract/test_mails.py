@@ -140,7 +140,14 @@ def test_the_body_arrives_as_it_is(mails: Any, html: str) -> None:
     assert max(map(len, mail.message.split(b"\r\n"))) <= 998
 
 
-@pytest.mark.parametrize("subject", ["", "Zertifikat für 100 %", "प्रमाण पत्र " * 12, "a" * 300])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *("", "Zertifikat für 100 %", "प्रमाण पत्र " * 12, "a" * 300),
+        # of more than one encoded word, between which white space does not count
+        *("आपका आपका कोर्स: आपका कोर्स:", "Your नमस्ते! is कोर्स: है लिए Your"),
+    ],
+)
 def test_the_subject_arrives_as_it_is(mails: Any, subject: str) -> None:
     sender, there = mails
     sender.send([ONE], subject, "x")
