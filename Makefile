@@ -1,6 +1,6 @@
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test faults canary bench day demo follow docs helm images lock audit sbom licenses clean
+.PHONY: help setup lint test faults explore canary bench day demo follow docs helm images lock audit sbom licenses clean
 
 BIN := .venv/bin
 # what the targets bench, day and demo pass on: make bench ARGUMENTS="--events 20000"
@@ -22,6 +22,9 @@ test: lint ## Style, types and all tests, those on real servers too; SUNBIRD_TES
 
 faults: setup ## Every fault, in full: servers stopped and killed while jobs run
 	$(BIN)/pytest tests/faults
+
+explore: setup ## The tests of properties with examples that are new each time; ARGUMENTS=--hypothesis-seed=1 for the same again
+	$(BIN)/pytest -n 2 --dist loadgroup -m "hypothesis and not slow_faults" --hypothesis-profile=default tests/unit tests/pipelines $(ARGUMENTS)
 
 canary: setup ## The unit and job tests with a newer Beam than the pinned one; ARGUMENTS=2.77.0
 	deploy/canary.sh $(ARGUMENTS)

@@ -415,7 +415,8 @@ values = st.one_of(
 
 def reference(collection: str, body: dict[str, Any]) -> dict[str, Any]:
     """What becomes of a document, part by part. spec §3"""
-    body = copy.deepcopy(body)
+    # one by one: two members may be the same object
+    body = {name: copy.deepcopy(value) for name, value in body.items()}
 
     def clean(parent: dict[str, Any], name: str, fields: dict[str, Any], gone: tuple[str, ...]) -> None:
         if isinstance(parent.get(name, {}), dict):
