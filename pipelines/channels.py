@@ -1,7 +1,7 @@
 """Where records come from and where they go: the one place that decides.
 
-A job's module takes records and gives a PCollection for each output topic. Whether those come from Kafka, a file or
-a list, and go to Kafka, files or nowhere, is chosen here and is invisible to the job.
+A job's module takes records and gives a PCollection for each output topic. Whether those come from Kafka or a file,
+and go to Kafka, files or nowhere, is chosen here and is invisible to the job. (Lists: see in_memory.)
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -222,24 +222,7 @@ class _AppendLines(beam.DoFn):
             file.writelines(self._lines)
 
 
-# --- memory
-
-
-@dataclass(frozen=True)
-class MemorySource:
-    """Values of a list, for tests."""
-
-    values: tuple[bytes | None, ...]
-    topic: str = "memory"
-    lasting: bool = False
-
-    def read(self, pipeline: beam.Pipeline) -> beam.PCollection[Record]:
-        records = [Record(v, self.topic, 0, offset, 0, self.lasting) for offset, v in enumerate(self.values)]
-        return (
-            pipeline
-            | "Begin" >> beam.Create([b""])
-            | "Read list" >> beam.FlatMap(lambda _: records).with_output_types(Record)
-        )
+# --- nowhere
 
 
 @dataclass(frozen=True)
@@ -252,25 +235,3 @@ class NoSink:
 
 def _nothing(_: Keyed) -> None:
     return None
-
-
-@dataclass
-class MemorySink:
-    """Keeps what was written, by topic, for tests in one process."""
-
-    name: str = "memory"
-    written: dict[str, list[Keyed]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _MEMORY[self.name] = self.written
-
-    def write(self, topic: str, records: beam.PCollection[Keyed]) -> None:
-        _MEMORY[self.name].setdefault(topic, [])
-        _ = records | f"Keep {topic}" >> beam.Map(_keep, self.name, topic)
-
-
-_MEMORY: dict[str, dict[str, list[Keyed]]] = {}
-
-
-def _keep(record: Keyed, name: str, topic: str) -> None:
-    _MEMORY[name][topic].append(record)

@@ -6,16 +6,13 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-import apache_beam as beam
 import orjson
 
 from deploy.local.sunbird_services import SunbirdServices
 from io_connectors.memory import MemoryCassandra, MemoryRedis
 from io_connectors.memory_http import MemoryHttp
 from io_connectors.threads import Threads
-from pipelines.channels import MemorySink, MemorySource
-from pipelines.runtime import refuse_failures_without_sink
-from transforms.counters import counted_in_this_process, forget_counts
+from pipelines.in_memory import InMemory
 from transforms.stores import Update
 
 BATCHES = "sunbird_courses.course_batch"
@@ -82,19 +79,11 @@ class CertificateSite:
 
     def run(self, job: Any, settings: Any, stores: Any, *values: Any, **options: Any) -> CertificateSite:
         """Run a job over the values (objects as JSON); what it wrote and counted is kept here."""
-        raw = tuple(value if isinstance(value, bytes | None) else orjson.dumps(value) for value in values)
-        sink = MemorySink(self.name)
-        sink.written.clear()
-        forget_counts(job.NAME)
+        ran = InMemory(job, settings, stores)
         try:
-            with beam.Pipeline(runner="DirectRunner") as pipeline:
-                records = MemorySource(raw, topic=f"run-{next(numbers)}", lasting=True).read(pipeline)
-                for topic, outputs in job.build(records, settings, stores, **options).items():
-                    sink.write(topic, outputs)
-                refuse_failures_without_sink(pipeline)
+            ran.run(*values, **options)
         finally:
-            self.written = sink.written
-            self.counts = counted_in_this_process(job.NAME)
+            self.written, self.counts = ran.written, ran.counted
         return self
 
     def events(self, topic: str) -> list[dict[str, Any]]:

@@ -6,18 +6,13 @@ from itertools import count
 from types import ModuleType
 from typing import Any
 
-import apache_beam as beam
-import orjson
-
 from deploy.local.stub_behaviour import StubServices
 from io_connectors.memory_http import MemoryCall, MemoryHttp
 from io_connectors.threads import Threads
-from pipelines.channels import MemorySink, MemorySource
-from pipelines.runtime import refuse_failures_without_sink
+from pipelines.in_memory import InMemory
 from pipelines.settings import keys
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
-from transforms.counters import counted_in_this_process, forget_counts
 
 FAILED = "dev.failed"
 SERVICES = "http://services"
@@ -54,23 +49,15 @@ class CokreatSite:
 
     def run(self, stores: Any, *values: Any, **options: Any) -> CokreatSite:
         """Run the job over the values (objects as JSON)."""
-        raw = tuple(value if isinstance(value, bytes | None) else orjson.dumps(value) for value in values)
-        sink = MemorySink(self.name)
-        sink.written.clear()
-        forget_counts(self.job.NAME)
+        ran = InMemory(self.job, self.settings, stores)
         try:
-            with beam.Pipeline(runner="DirectRunner") as pipeline:
-                records = MemorySource(raw, topic=self.name).read(pipeline)
-                for topic, outputs in self.job.build(records, self.settings, stores, **options).items():
-                    sink.write(topic, outputs)
-                refuse_failures_without_sink(pipeline)
+            ran.run(*values, topic=self.name, **options)
         finally:
-            self.counts = counted_in_this_process(self.job.NAME)
+            self.counts = ran.counted
             assert self.counts.keys() <= set(COUNTERS[self.job.NAME])
-            assert set(sink.written) <= {FAILED}
-            written = sink.written.get(FAILED, [])
-            assert all(key is None for key, _ in written)
-            self.letters = [orjson.loads(value) for _, value in written]
+            assert set(ran.written) <= {FAILED}
+            assert all(key is None for key, _ in ran.written.get(FAILED, ()))
+            self.letters = ran.events(FAILED)
             for letter in self.letters:
                 validator("dead-letter").validate(letter)
         return self

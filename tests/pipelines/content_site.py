@@ -9,7 +9,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import orjson
 
 from deploy.local.sunbird_services import SunbirdServices
@@ -19,9 +18,7 @@ from io_connectors.memory_http import MemoryHttp
 from io_connectors.memory_objects import MemoryObjectStore
 from io_connectors.threads import Threads
 from io_connectors.workspace import Workspace
-from pipelines.channels import MemorySink, MemorySource
-from pipelines.runtime import refuse_failures_without_sink
-from transforms.counters import counted_in_this_process, forget_counts
+from pipelines.in_memory import InMemory
 
 SERVICES = "http://services"
 numbers = count()
@@ -69,20 +66,11 @@ class ContentSite:
 
     def run(self, job: Any, settings: Any, stores: Any, *values: Any, **options: Any) -> Any:
         """Run a job over the values (objects as JSON); what it wrote and counted is kept here."""
-        raw = tuple(value if isinstance(value, bytes | None) else orjson.dumps(value) for value in values)
-        sink = MemorySink(self.name)
-        sink.written.clear()
-        forget_counts(job.NAME)
+        ran = InMemory(job, settings, stores)
         try:
-            with beam.Pipeline(runner="DirectRunner") as pipeline:
-                records = MemorySource(raw, topic=self.name, lasting=True).read(pipeline)
-                outputs = job.build(records, settings, stores, wait=_Waits(self.name), **options)
-                for topic, output in outputs.items():
-                    sink.write(topic, output)
-                refuse_failures_without_sink(pipeline)
+            ran.run(*values, topic=self.name, wait=_Waits(self.name), **options)
         finally:
-            self.written = sink.written
-            self.counts = counted_in_this_process(job.NAME)
+            self.written, self.counts = ran.written, ran.counted
         return self
 
     def events(self, topic: str) -> list[dict[str, Any]]:

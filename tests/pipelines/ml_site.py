@@ -6,15 +6,10 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
-import apache_beam as beam
-import orjson
-
 from io_connectors.memory_mongo import MemoryMongo
 from io_connectors.threads import Threads
-from pipelines.channels import MemorySource
-from pipelines.runtime import refuse_failures_without_sink
+from pipelines.in_memory import InMemory
 from schemas.counters import COUNTERS
-from transforms.counters import counted_in_this_process, forget_counts
 from transforms.remove_ml_users import MlStores
 
 numbers = count()
@@ -32,15 +27,12 @@ class MlSite:
 
     def run(self, job: Any, *values: bytes | dict[str, Any] | None, **settings: Any) -> MlSite:
         """Run a job over the values (objects as JSON); what it counted is kept here."""
-        raw = tuple(value if isinstance(value, bytes | None) else orjson.dumps(value) for value in values)
-        forget_counts(job.NAME)
+        ran = InMemory(job, job.Settings(**{"job.env": "dev", **settings}), self.stores)
         try:
-            with beam.Pipeline(runner="DirectRunner") as pipeline:
-                records = MemorySource(raw, topic="events", lasting=True).read(pipeline)
-                assert job.build(records, job.Settings(**{"job.env": "dev", **settings}), self.stores) == {}
-                refuse_failures_without_sink(pipeline)
+            ran.run(*values, topic="events")
         finally:
-            self.counts = counted_in_this_process(job.NAME)
+            self.counts = ran.counted
+            assert ran.written == {}
             assert self.counts.keys() <= set(COUNTERS[job.NAME])
         return self
 

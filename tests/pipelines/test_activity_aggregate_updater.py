@@ -17,11 +17,10 @@ import pytest
 
 from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 from pipelines import activity_aggregate_updater as job
-from pipelines.channels import MemorySink, MemorySource
+from pipelines.in_memory import InMemory, MemorySource
 from pipelines.runtime import FailureWithoutSink, refuse_failures_without_sink
 from schemas import redis_keys
 from transforms.consumption import Enrolment
-from transforms.counters import counted_in_this_process, forget_counts
 from transforms.dedup import checksum
 from transforms.stores import Update
 from transforms.update_progress import ProgressStores
@@ -89,16 +88,8 @@ class Site:
             MemoryRedis(self.name, 13) if settings.dedup else None,
             MemoryCollectionStatuses(self.name),
         )
-        sink = MemorySink(self.name)
-        forget_counts(job.NAME)
-        with beam.Pipeline(runner="DirectRunner") as pipeline:
-            # each run has offsets of its own, as new records have
-            records = MemorySource(values, topic=f"run-{next(numbers)}", lasting=lasting).read(pipeline)
-            for topic, records_to_write in job.build(records, settings, stores, **options).items():
-                sink.write(topic, records_to_write)
-            refuse_failures_without_sink(pipeline)
-        self.written = sink.written
-        self.counts = counted_in_this_process(job.NAME)
+        ran = InMemory(job, settings, stores).run(*values, lasting=lasting, **options)
+        self.written, self.counts = ran.written, ran.counted
         return self
 
     def events(self, topic: str) -> list[dict[str, Any]]:

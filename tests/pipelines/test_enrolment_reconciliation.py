@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import apache_beam as beam
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -19,8 +18,7 @@ from hypothesis import strategies as st
 
 from io_connectors.memory import Crashed, MemoryCollectionStatuses, MemoryRedis
 from pipelines import enrolment_reconciliation as job
-from pipelines.channels import MemorySink, MemorySource
-from pipelines.runtime import refuse_failures_without_sink
+from pipelines.in_memory import InMemory
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from tests.pipelines import test_progress_like_one_by_one as one_by_one
@@ -35,12 +33,10 @@ from tests.pipelines.test_activity_aggregate_updater import (
     ENROLMENTS,
     USER,
     epoch,
-    numbers,
 )
 from tests.pipelines.test_activity_aggregate_updater import Site as ProgressSite
 from tests.pipelines.test_activity_aggregate_updater import event as consumption_event
 from transforms.consumption import Consumption, Enrolment, Work
-from transforms.counters import counted_in_this_process, forget_counts
 from transforms.decode import Record
 from transforms.progress import Rules
 from transforms.progress_rows import ProgressTables
@@ -63,16 +59,8 @@ class Site(ProgressSite):
         """Run the job over the values; what it wrote and counted is kept here."""
         settings = job.Settings(**self.settings)
         stores = ReconciliationStores(self.cassandra, MemoryRedis(self.name, 10), MemoryCollectionStatuses(self.name))
-        sink = MemorySink(self.name)
-        sink.written.clear()
-        forget_counts(job.NAME)
-        with beam.Pipeline(runner="DirectRunner") as pipeline:
-            records = MemorySource(values, topic=f"run-{next(numbers)}", lasting=True).read(pipeline)
-            for topic, records_to_write in job.build(records, settings, stores, **options).items():
-                sink.write(topic, records_to_write)
-            refuse_failures_without_sink(pipeline)
-        self.written = sink.written
-        self.counts = counted_in_this_process(job.NAME)
+        ran = InMemory(job, settings, stores).run(*values, **options)
+        self.written, self.counts = ran.written, ran.counted
         assert self.counts.keys() <= set(COUNTERS[job.NAME])
         return self
 

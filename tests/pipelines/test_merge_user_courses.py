@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-import apache_beam as beam
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -17,14 +16,12 @@ from hypothesis import strategies as st
 
 from io_connectors.memory import MemoryCassandra
 from pipelines import merge_user_courses as job
-from pipelines.channels import MemorySink, MemorySource
 from pipelines.configuration import load
-from pipelines.runtime import refuse_failures_without_sink
+from pipelines.in_memory import InMemory
 from pipelines.settings import SettingsError
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from tests.pipelines.certificate_site import Death, Died
-from transforms.counters import counted_in_this_process, forget_counts
 from transforms.merge_user_courses import MergeTables, MergeUserCourses
 from transforms.stores import Refused, Update
 
@@ -88,17 +85,9 @@ class Site:
     # --- the job
 
     def run(self, *values: bytes | None, **options: Any) -> Site:
-        sink = MemorySink(self.name)
-        sink.written.clear()
-        forget_counts(job.NAME)
         options.setdefault("clock", lambda: NOW)
-        with beam.Pipeline(runner="DirectRunner") as pipeline:
-            records = MemorySource(values, topic="merges", lasting=True).read(pipeline)
-            for topic, outputs in job.build(records, job.Settings(**self.settings), self.cassandra, **options).items():
-                sink.write(topic, outputs)
-            refuse_failures_without_sink(pipeline)
-        self.written = sink.written
-        self.counts = counted_in_this_process(job.NAME)
+        ran = InMemory(job, job.Settings(**self.settings), self.cassandra).run(*values, topic="merges", **options)
+        self.written, self.counts = ran.written, ran.counted
         assert self.counts.keys() <= set(COUNTERS[job.NAME])
         return self
 

@@ -15,7 +15,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-import apache_beam as beam
 import orjson
 import pytest
 from apache_beam.pvalue import TaggedOutput
@@ -31,9 +30,9 @@ from io_connectors.msg91 import Msg91
 from io_connectors.smtp import Smtp
 from io_connectors.threads import Threads
 from pipelines import notification_job as job
-from pipelines.channels import MemorySink, MemorySource
 from pipelines.configuration import load
-from pipelines.runtime import RunRequest, refuse_failures_without_sink, run
+from pipelines.in_memory import InMemory
+from pipelines.runtime import RunRequest, run
 from pipelines.settings import SettingsError
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
@@ -118,16 +117,8 @@ class Site:
         self.counts: dict[str, int] = {}
 
     def run(self, *values: bytes | None) -> Site:
-        sink = MemorySink(self.name)
-        sink.written.clear()
-        forget_counts(job.NAME)
-        with beam.Pipeline(runner="DirectRunner") as pipeline:
-            found = MemorySource(values, topic="notifications", lasting=True).read(pipeline)
-            for topic, outputs in job.build(found, job.Settings(**self.settings), self.senders).items():
-                sink.write(topic, outputs)
-            refuse_failures_without_sink(pipeline)
-        self.written = sink.written
-        self.counts = counted_in_this_process(job.NAME)
+        ran = InMemory(job, job.Settings(**self.settings), self.senders).run(*values, topic="notifications")
+        self.written, self.counts = ran.written, ran.counted
         assert self.counts.keys() <= set(COUNTERS[job.NAME])
         assert self.counts[TOTAL] == len(values)
         assert sum(self.counts.get(name, 0) for name in (SUCCESS, PUT_BACK, SKIPPED)) == len(values)

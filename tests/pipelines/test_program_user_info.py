@@ -10,7 +10,6 @@ from copy import deepcopy
 from datetime import date
 from typing import Any
 
-import apache_beam as beam
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -19,10 +18,9 @@ from hypothesis import strategies as st
 from io_connectors.cassandra import Cassandra
 from io_connectors.memory import Crashed, MemoryCassandra, MemoryTables
 from pipelines import program_user_info as job
-from pipelines.channels import MemorySource
+from pipelines.in_memory import InMemory
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
-from transforms.counters import counted_in_this_process, forget_counts
 from transforms.decode import Record
 from transforms.program_users import date_of
 from transforms.store_program_users import SelectProgramUsers, StoreProgramUsers
@@ -106,13 +104,12 @@ class Site:
         return self.event(userProfile={name: value for name, value in profile.items() if value is not ...})
 
     def run(self, *values: bytes | None, batch_size: int = 500) -> Site:
-        forget_counts(job.NAME)
+        ran = InMemory(job, job.Settings(), self.cassandra)
         try:
-            with beam.Pipeline(runner="DirectRunner") as pipeline:
-                records = MemorySource(values).read(pipeline)
-                assert job.build(records, job.Settings(), self.cassandra, batch_size) == {}
+            ran.run(*values, batch_size=batch_size)
         finally:
-            self.counts = counted_in_this_process(job.NAME)
+            self.counts = ran.counted
+        assert ran.written == {}
         assert self.counts.keys() <= set(COUNTERS[job.NAME])
         return self
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from io_connectors.cassandra import Cassandra
 from io_connectors.memory import MemoryCassandra, MemoryRedis
 from io_connectors.redis import Redis
-from pipelines.channels import MemorySource
+from pipelines.in_memory import MemorySource
 from pipelines.relation_cache_updater import NAME, Settings, build
 from schemas.counters import COUNTERS
 from schemas.redis_keys import ancestors, leafnodes, optionalnodes

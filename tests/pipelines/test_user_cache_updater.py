@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-import apache_beam as beam
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -21,7 +20,7 @@ from io_connectors.read_apis import FrameworkReadApi, UserReadApi
 from io_connectors.redis import Redis
 from io_connectors.threads import Threads
 from pipelines import user_cache_updater as job
-from pipelines.channels import MemorySource
+from pipelines.in_memory import InMemory
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from transforms.counters import counted_in_this_process, forget_counts
@@ -159,13 +158,12 @@ class Site:
     def run(self, *values: bytes | None, batch_size: int = 500, **more: Any) -> Site:
         given = {"service.userorg.basePath": "http://users", "service.taxonomy.basePath": "http://taxonomy", **more}
         self.web.clear()
-        forget_counts(job.NAME)
+        ran = InMemory(job, job.Settings(**given), self.stores)
         try:
-            with beam.Pipeline(runner="DirectRunner") as pipeline:
-                records = MemorySource(values).read(pipeline)
-                assert job.build(records, job.Settings(**given), self.stores, batch_size) == {}
+            ran.run(*values, batch_size=batch_size)
         finally:
-            self.counts = counted_in_this_process(job.NAME)
+            self.counts = ran.counted
+        assert ran.written == {}
         assert self.counts.keys() <= set(COUNTERS[job.NAME])
         return self
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines import cokreat_user_delete, enrolment_reconciliation, jobs
-from pipelines.channels import MemorySink, MemorySource
+from pipelines.in_memory import MemorySink, MemorySource
 from pipelines.runtime import assemble
 from pipelines.settings import keys
 from tests.pipelines.cokreat_site import CokreatSite

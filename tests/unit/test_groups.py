@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines import jobs, runtime
-from pipelines.channels import MemorySink, MemorySource
 from pipelines.command_line import app
 from pipelines.groups import Group, beam_options_of, load_group
+from pipelines.in_memory import MemorySink, MemorySource
 from pipelines.settings import UsageError
 from tests.unit.test_step_labels import SECRETS, SITE, labels
 
