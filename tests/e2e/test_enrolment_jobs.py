@@ -206,10 +206,10 @@ def _value(value: Any) -> Any:
 
 
 def synced(site: Installation, written: list[Written], account: Account) -> list[str]:
-    """The batches of the account's sync events."""
+    """The batches of the account's sync events, sorted: without a key they have no order."""
     topic = f"{site.environment}.coursebatch.job.request"
     events = [record.event["edata"] for record in written if record.topic == topic]
-    return [edata["batchId"] for edata in events if edata["userId"] == account.id]
+    return sorted(edata["batchId"] for edata in events if edata["userId"] == account.id)
 
 
 @pytest.fixture

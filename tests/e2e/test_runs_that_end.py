@@ -149,7 +149,7 @@ def test_the_jar_of_a_job_runs_on_a_cluster_by_itself(site: Installation, tmp_pa
         "package", PROGRESS, "--config", site.configuration(PROGRESS), "--out", jar, "--", f"--job_name={name}"
     )
     assert packed.returncode == 0, packed.stderr
-    job = RunningJob(site.flink, PROGRESS, site.flink.run_jar(jar))
+    job = RunningJob(site.flink, PROGRESS, site.flink.run_jar(jar, timeout_seconds=600))
     try:
         learner = Learner(site)
         learner.reports("a", "b", "c", "d")

@@ -42,7 +42,7 @@ class Deployment:
         return self._jars[parallelism]
 
     def start(self, parallelism: int = 1, savepoint: str | None = None) -> None:
-        job_id = self.site.flink.run_jar(self.jar(parallelism), savepoint)
+        job_id = self.site.flink.run_jar(self.jar(parallelism), savepoint, timeout_seconds=300)
         self.job = RunningJob(self.site.flink, PROGRESS, job_id)
 
     def stop(self, *, drain: bool = False) -> str:
