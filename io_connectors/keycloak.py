@@ -10,11 +10,11 @@ from typing import Any
 
 import orjson
 
-from io_connectors.http import Calls, Http, HttpResult
+from io_connectors.http import Calls, Http, HttpResult, NoAnswer, NotReached
 from io_connectors.one_per_process import one_per_process
 from io_connectors.service_calls import ANSWER_LIMIT, path_part
 from transforms.services import ServiceRefused
-from transforms.stores import Opens
+from transforms.stores import Opens, StoreUnavailable
 
 __all__ = ["Keycloak", "KeycloakCalls"]
 
@@ -49,7 +49,8 @@ class Keycloak:
 class KeycloakCalls:
     """The client (``transforms.services.Identities``). ``clock`` gives seconds; the token is kept by it.
 
-    Each call is made once: what Keycloak does not do now is reported, and holds up nobody.
+    Each call is made once: what Keycloak does not do now is reported, and holds up nobody. A removal that gets no
+    answer counts as one that failed.
     """
 
     def __init__(self, recipe: Keycloak) -> None:
@@ -67,12 +68,18 @@ class KeycloakCalls:
 
     def remove(self, user_id: str) -> bool:
         """As the protocol says. spec: user-deletion-cleanup §3.5"""
-        deleted = self._call("DELETE", user_id)
-        if deleted.status // 100 == 2:
+        try:
+            deleted = self._call("DELETE", user_id).status
+        except NotReached:
+            raise
+        except NoAnswer:
+            # it may have been done: the user is looked for
+            deleted = None
+        if deleted is not None and deleted // 100 == 2:
             return True
         found = self._call("GET", user_id)
-        if deleted.status == found.status == 404:
-            return False
+        if found.status == 404 and deleted in (404, None):
+            return deleted is None
         user = _object(found)
         if found.status // 100 != 2 or user is None:
             raise _refused("GET", found)
@@ -112,17 +119,22 @@ class KeycloakCalls:
         """A token, and until when it is used. spec §3.5 step 1"""
         recipe = self._recipe
         asked = self.clock()
-        result = self._calls.call(
-            "POST",
-            f"{self._base}/realms/{path_part(recipe.realm or '')}/protocol/openid-connect/token",
-            repeatable=False,
-            limit=ANSWER_LIMIT,
-            data={"grant_type": "client_credentials"},
-            headers={
-                "Content-Type": "application/x-www-form-urlencoded",
-                "Authorization": "Basic " + b64encode(f"{recipe.client_id}:{recipe.client_secret}".encode()).decode(),
-            },
-        )
+        try:
+            result = self._calls.call(
+                "POST",
+                f"{self._base}/realms/{path_part(recipe.realm or '')}/protocol/openid-connect/token",
+                repeatable=False,
+                limit=ANSWER_LIMIT,
+                data={"grant_type": "client_credentials"},
+                headers={
+                    "Content-Type": "application/x-www-form-urlencoded",
+                    "Authorization": "Basic "
+                    + b64encode(f"{recipe.client_id}:{recipe.client_secret}".encode()).decode(),
+                },
+            )
+        except NoAnswer as error:
+            # nothing of a user was asked yet, so nothing is looked for
+            raise StoreUnavailable(str(error)) from error
         answer = _object(result) or {}
         token, seconds = answer.get("access_token"), answer.get("expires_in")
         if result.status != 200 or not isinstance(token, str) or not token:

@@ -815,6 +815,18 @@ def test_a_user_that_keycloak_keeps_is_blanked(sunbird, keycloak):
     assert user == {"id": "f:provider:learner-1", "username": "u", **blank}
 
 
+@pytest.mark.parametrize(("processed", "left"), [(False, ["u"]), (True, [])])
+@pytest.mark.parametrize("instead", ["silent", "broken"])
+@pytest.mark.parametrize("patience", [IN_VAIN])
+def test_a_removal_that_keycloak_does_not_answer(sunbird, keycloak, instead, processed, left):
+    """It failed for all that is known, so the user is looked up, and blanked. spec: user-deletion-cleanup §3.5 step 3"""
+    sunbird.fault(path="/auth/admin", method="DELETE", no_answer=instead, processed=processed)
+    assert keycloak.remove("learner-1") is True
+    users = sunbird.get("keycloak-users").values()
+    assert [user["username"] for user in users if user["enabled"] is False] == left
+    assert [user["username"] for user in users] == left
+
+
 @pytest.mark.parametrize("fault", [{"status": 500}, {"status": 403}, {"status": 200, "body": "html"}, {"status": 404}])
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_user_that_can_not_be_blanked(sunbird, keycloak, fault, method):
