@@ -179,12 +179,10 @@ class TransferOwnership(KeyedBatch):
         try:
             answer = self._accounts.read(user_id)
         except UserBlocked:
+            if not accepts_deleted:
+                return False
             row = self._first(Select(self._stores.users, ("id", "rootorgid"), {"id": user_id}))
-            return (
-                accepts_deleted
-                and row is not None
-                and is_user_of(row["id"], row["rootorgid"], user_id, transfer.organisation_id)
-            )
+            return row is not None and is_user_of(row["id"], row["rootorgid"], user_id, transfer.organisation_id)
         if answer is None:
             return False
         counts["api-read-success-count"] += 1

@@ -252,6 +252,15 @@ def test_the_old_user_is_deleted_without_a_row_and_the_new_one_is_deleted(site: 
     assert site.transfer(event()).skipped()
 
 
+@pytest.mark.parametrize(("blocked", "accepts"), [(NEW, True), (OLD, False)])
+def test_users_are_read_only_where_the_answer_counts(site: Site, blocked: str, accepts: bool):
+    """spec §3.1: no row lets the new user pass, nor, with the switch off, the old one"""
+    site.services.users[blocked] = "blocked"
+    site.settings["ownership.transfer.accept.deleted.from.user"] = accepts
+    site.tables.unavailable = True
+    assert site.transfer(event()).skipped()
+
+
 def test_pages(site: Site):
     """§9 case 7"""
     for number in range(3):
