@@ -32,7 +32,7 @@ goes to none, as before, and what may have been sent is not sent again.
 from __future__ import annotations
 
 import apache_beam as beam
-from pydantic import SecretStr, field_validator, model_validator
+from pydantic import SecretStr, field_validator
 
 from io_connectors.msg91 import Msg91
 from io_connectors.pace import Pace
@@ -118,12 +118,6 @@ class Settings(KafkaSettings):
         if sender.splitlines() != ([sender] if sender else []):
             raise ValueError("must be one line")
         return sender
-
-    @model_validator(mode="after")
-    def _no_circle(self) -> Settings:
-        if self.failed_topic == self.kafka_input_topic:
-            raise ValueError("kafka.output.failed.topic must not be the topic that is read: its records would circle")
-        return self
 
 
 def stores(settings: Settings) -> Senders:

@@ -135,6 +135,25 @@ class KafkaSettings(JobSettings):
         pattern="^(earliest|latest|none)$",
     )
 
+    @model_validator(mode="after")
+    def _topics_apart(self) -> KafkaSettings:
+        """Outputs are told apart by their topics, and what fails must not be read again."""
+        names: dict[str, str] = {}
+        for attribute, field in type(self).model_fields.items():
+            topic = getattr(self, attribute)
+            if not attribute.endswith("_topic") or attribute == "kafka_input_topic" or not topic:
+                continue
+            name = str(field.alias)
+            if attribute == "failed_topic" and topic == self.kafka_input_topic:
+                raise ValueError(
+                    f"{name}: is the topic that the job reads (kafka.input.topic), so what fails would come back for "
+                    "ever. Name another one."
+                )
+            if topic in names:
+                raise ValueError(f"{name}: is the topic of {names[topic]}, too. Each needs one of its own.")
+            names[topic] = name
+        return self
+
 
 class OptionalFailedTopicSettings(KafkaSettings):
     """Of a job that knew no dead letters upstream: they are written where a topic is named."""
@@ -149,15 +168,6 @@ class OptionalFailedTopicSettings(KafkaSettings):
         "the job stops when so many records in a row became dead letters in a worker's step; 0: never",
         ge=0,
     )
-
-    @model_validator(mode="after")
-    def _failed_apart(self) -> OptionalFailedTopicSettings:
-        if self.failed_topic == self.kafka_input_topic:
-            raise ValueError(
-                "kafka.failed.topic: is the topic that the job reads (kafka.input.topic), so what fails would come "
-                "back for ever. Name another one, or leave it out."
-            )
-        return self
 
 
 class DryRunSettings(JobSettings):

@@ -694,3 +694,28 @@ def test_a_job_runs_with_nothing_but_its_defaults(job: str) -> None:
         with pytest.raises(SettingsError, match=re.escape(text.split("=")[0])):
             loaded(settings_type=module.Settings)
     assert all(field.description for field in keys(module.Settings).values())
+
+
+WITH_FAILED_TOPIC = [job for job in jobs.JOBS if "failed_topic" in jobs.load(job).Settings.model_fields]
+
+
+@pytest.mark.parametrize("job", WITH_FAILED_TOPIC)
+def test_what_fails_does_not_go_to_the_topic_that_is_read(job: str) -> None:
+    settings = jobs.load(job).Settings
+    failed, read = (settings.model_fields[name].alias for name in ("failed_topic", "kafka_input_topic"))
+    with pytest.raises(SettingsError, match=f"{re.escape(failed)}.*come back for ever"):
+        loaded(sets=[*MANDATORY.get(job, []), f"{failed}=dev.one", f"{read}=dev.one"], settings_type=settings)
+
+
+@pytest.mark.parametrize(
+    ("job", "one", "other"),
+    [
+        ("activity-aggregate-updater", "kafka.output.audit.topic", "kafka.output.certissue.topic"),
+        ("enrolment-reconciliation", "kafka.output.certissue.topic", "kafka.output.failed.topic"),
+        ("assessment-aggregator", "kafka.output.certissue.topic", "kafka.failed.topic"),
+        ("merge-user-courses", "kafka.output.course.batch.updater.topic", "kafka.output.failed.topic"),
+    ],
+)
+def test_two_outputs_of_one_topic_are_refused_for_one_of_them_would_be_lost(job: str, one: str, other: str) -> None:
+    with pytest.raises(SettingsError, match=f"{re.escape(other)}: is the topic of {re.escape(one)}, too"):
+        loaded(sets=[f"{one}=dev.one", f"{other}=dev.one"], settings_type=jobs.load(job).Settings)
