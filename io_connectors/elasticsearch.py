@@ -27,6 +27,8 @@ _AT_ONCE = 1_000
 _CONFLICTS = 3
 _TRY_AGAIN = frozenset({408, 429, 502, 503, 504})
 _IN_THE_DATA = frozenset({400, 413})
+# What a server before 7 wants of each document that is written in bulk; later ones warn of it, or refuse it.
+_TYPE = {"_type": "_doc"}
 
 Action = dict[str, Any]
 
@@ -51,6 +53,10 @@ class Elasticsearch:
 
 class _Away(Exception):
     """The cluster, or the way to it, failed; the call may be made again."""
+
+
+class _Invalid(Refused):
+    """The server calls the whole request invalid, before it looks at any document."""
 
 
 class _AnyServer(Transport):
@@ -78,6 +84,7 @@ class ElasticsearchDocuments:
     def __init__(self, recipe: Elasticsearch) -> None:
         self._recipe = recipe
         self._address = f"Elasticsearch at {recipe.hosts}"
+        self._type: dict[str, str] = {}
         self._client = Client(
             [host.strip() for host in recipe.hosts.split(",")],
             transport_class=_AnyServer,
@@ -155,7 +162,9 @@ class ElasticsearchDocuments:
 
         def send() -> None:
             later = 0
-            actions = [{"_index": index, "_id": id_, **action(document)} for id_, document in pending.items()]
+            actions = [
+                {"_index": index, "_id": id_, **self._type, **action(document)} for id_, document in pending.items()
+            ]
             for done, item in streaming_bulk(self._client, actions, raise_on_error=False, **options):
                 [outcome] = item.values()
                 if outcome["status"] in _TRY_AGAIN:
@@ -167,9 +176,19 @@ class ElasticsearchDocuments:
             if later:
                 raise _Away(f"status {later}")
 
-        self._tried(send)
+        try:
+            self._tried(send)
+        except _Invalid:
+            if self._type or not self._wants_types():
+                raise
+            self._type = _TYPE
+            self._tried(send)
         if refused:
             raise Refused(refused[0])
+
+    def _wants_types(self) -> bool:
+        """Whether the server is one of 6."""
+        return str(self._tried(self._client.info)["version"]["number"]).startswith("6.")
 
     def _refusal(self, index: str, outcome: Mapping[str, Any]) -> str:
         """Which document the server does not take, and what it calls that; its reason may quote the document."""
@@ -189,7 +208,9 @@ class ElasticsearchDocuments:
             except TransportError as error:
                 if error.status_code in _TRY_AGAIN:
                     raise _Away(_reason(error)) from None
-                kind = Refused if error.status_code in _IN_THE_DATA else StoreUnavailable
+                kind: type[Exception] = Refused if error.status_code in _IN_THE_DATA else StoreUnavailable
+                if error.error == "action_request_validation_exception":
+                    kind = _Invalid
                 raise kind(f"{self._address}: {_reason(error)}") from None
 
         try:

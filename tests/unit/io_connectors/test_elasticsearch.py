@@ -70,6 +70,41 @@ def test_an_update_is_a_document_to_merge_and_to_create():
         ]
 
 
+class Before7:
+    """What a server of that version answers: one of 6 takes nothing in bulk without a type."""
+
+    def __init__(self, number: str) -> None:
+        self.number = number
+
+    def __call__(self, asked: Asked) -> Answer:
+        if asked.path == "/":
+            return Answer(200, json.dumps({"version": {"number": self.number}}).encode(), JSON)
+        if b'"_type":"_doc"' in asked.body:
+            return bulk({"_id": "a", "status": 200})
+        error = {"type": "action_request_validation_exception", "reason": "Validation Failed: 1: type is missing;"}
+        return Answer(400, json.dumps({"error": error, "status": 400}).encode(), JSON)
+
+
+def test_a_server_of_6_gets_types():
+    """spec: core §9, user-ownership-transfer §4: Elasticsearch 6.8 or 7"""
+    with answering(Before7("6.8.22")) as server:
+        documents = client(server)
+        documents.change("course-batch", {"a": {"x": 1}})
+        documents.index("certs", {"a": {"x": 1}})
+        documents.update("certs", {"a": {"x": 1}})
+        assert [asked.path.partition("?")[0] for asked in server.asked] == ["/_bulk", "/", *["/_bulk"] * 3]
+        actions = [json.loads(asked.body.splitlines()[0]) for asked in server.asked[2:]]
+        assert [action[name]["_type"] for action in actions for name in action] == ["_doc"] * 3
+
+
+def test_another_server_that_calls_it_invalid_gets_none():
+    with answering(Before7("7.17.13")) as server:
+        for _ in range(2):
+            with pytest.raises(Refused, match="status 400 action_request_validation_exception"):
+                client(server).index("certs", {"a": {"x": 1}})
+        assert b"_type" not in b"".join(asked.body for asked in server.asked)
+
+
 def test_only_what_was_not_taken_for_now_is_sent_again():
     good, later = {"_id": "a", "status": 201}, {"_id": "b", "status": 429, "error": {"type": "rejected"}}
     refused = {"_id": "c", "status": 400, "error": {"type": "mapper_parsing_exception", "reason": "of secret-1"}}
