@@ -45,7 +45,9 @@ Bind = Callable[["_Statements", Request], Any]
 
 @dataclass(frozen=True)
 class Cassandra:
-    """The recipe of a session: one contact point, its credentials, its limits (times in seconds).
+    """The recipe of a session: its credentials, its limits (times in seconds).
+
+    ``host`` is one contact point, or several with commas, of which one has to answer.
 
     ``concurrency`` requests are under way at a time. Small batches travel together, up to ``partitions_at_once``:
     the server warns of more than 10.
@@ -164,7 +166,7 @@ class CassandraTables:
 
         def connect() -> Session:
             cluster = Cluster(
-                [recipe.host],
+                [host.strip() for host in recipe.host.split(",")],
                 port=recipe.port,
                 connection_class=_Connection,
                 protocol_version=PROTOCOL_VERSION,

@@ -137,6 +137,11 @@ def test_cassandra_was_never_there(opened, nobody, table, user):
         opened(replace(recipe, host="no-such-host.invalid")).select([statuses(user, table)])
 
 
+def test_one_of_several_contact_points_is_enough(opened, cassandra, table, user):
+    tables = opened(replace(cassandra, host=f"no-such-host.invalid, {cassandra.host}"))
+    assert tables.select([statuses(user, table)]) == [[]]
+
+
 def test_the_password_is_in_no_message(nobody, caplog):
     caplog.set_level(logging.INFO)
     recipes = [
