@@ -120,6 +120,7 @@ def resolve_hocon(
     from pyhocon.config_parser import ConfigParser  # noqa: PLC0415
     from pyhocon.exceptions import ConfigException  # noqa: PLC0415
 
+    _settle_self_references(tree, environ)
     own = {name for name, _ in flatten(tree)}
     for name, value in later.items():
         if value is not None and _fits(name, own - {name}):
@@ -137,6 +138,21 @@ def resolve_hocon(
     return {
         name: value for name, value in flatten(tree) if any(name == mine or name.startswith(f"{mine}.") for mine in own)
     }
+
+
+def _settle_self_references(tree: Any, environ: Mapping[str, str]) -> None:
+    """``NAME = ${?NAME}`` is the environment's value, and nothing without one, over which the parser would fail."""
+    from pyhocon.config_tree import ConfigValues  # noqa: PLC0415
+
+    for name, value in list(tree.items()):
+        if isinstance(value, ConfigValues) and len(value.tokens) == len(tree.history[name]) == 1:
+            referring = next(iter(value.get_substitutions()), None)
+            if referring is None or referring.variable != name:
+                continue
+            if name in environ:
+                tree.put(name, environ[name])
+            elif referring.optional:
+                del tree[name]
 
 
 def _fits(name: str, taken: set[str]) -> bool:

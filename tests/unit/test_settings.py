@@ -363,6 +363,22 @@ def test_an_unset_optional_variable_leaves_what_was_set_before(write) -> None:
         assert loaded(file, later).settings.redis_host == "first"
 
 
+@pytest.mark.parametrize("form", ["sunbird_instance = ${?sunbird_instance}", "sunbird_instance: ${?sunbird_instance}"])
+def test_a_key_that_refers_to_the_variable_of_its_own_name(write, form: str) -> None:
+    """As deploy/config/site.yaml has them, in every format."""
+
+    class Named(JobSettings):
+        name: str = key("sunbird_instance", "Sunbird", "")
+
+    for file in (write("c.conf", form), write("c.yaml", form.replace(" =", ":"))):
+        assert loaded(file, settings_type=Named).settings.name == "Sunbird"
+        earlier = write("e.yaml", {"sunbird_instance": "Mine"})
+        assert loaded(earlier, file, settings_type=Named).settings.name == "Mine"
+        assert loaded(file, environ={"sunbird_instance": "Theirs"}, settings_type=Named).settings.name == "Theirs"
+    beside = write("c.conf", f"job.env = dev\n{form}\nlogs.format = json")
+    assert loaded(beside, settings_type=Named).settings.logs_format == "json"
+
+
 def test_a_value_from_the_environment_is_taken_as_it_is(write) -> None:
     file = write("c.yaml", "redis.password: ${MY_PASSWORD}")
     password = loaded(file, environ={"MY_PASSWORD": "0${x}'\""}).settings.redis_password
