@@ -197,7 +197,7 @@ def test_what_can_not_be_handled_is_a_dead_letter(site: Installation, jobs: tupl
     of_generator = [found.event for found in letters if found.topic == site.topics.failed_of(GENERATOR)]
     assert [letter.get("rawEvent") for letter in of_checker].count('{"edata":') == 1
     assert sorted(letter["failInfo"]["error"] for letter in of_checker if "edata" in letter) == sorted(
-        f"user {user} template bad: criteria of the template is not JSON"
+        f"user {user} template bad: Invalid template for batch : {BATCH}"
         for user in (learner.identifier, blocked.identifier)
     )
     assert [letter.get("rawEvent") for letter in of_generator].count("no JSON") == 1
