@@ -609,7 +609,8 @@ class Plain:
             return
         if taker in self.made and given in (None, self.roles[taker]):
             # as if it came again
-            self.roles[giver] = None
+            if giver in self.roles:
+                self.roles[giver] = None
             return
         self.missing_roles(taker, roles)
         left = []
