@@ -24,7 +24,6 @@ def failed_event(reason: str, value: bytes | None, parsed: dict[str, Any] | None
     of the original.
     """
     metadata: dict[str, Any] = {"validation_error": reason, "src": SOURCE}
-    key = _key(parsed)
     if parsed is not None:
         earlier, flags = parsed.get("metadata"), parsed.get("flags")
         marked = {
@@ -43,15 +42,19 @@ def failed_event(reason: str, value: bytes | None, parsed: dict[str, Any] | None
         original = value or b""
         # a byte may become six when it is escaped
         written = _raw({**metadata, "cut": len(original)}, original[: LARGEST_DEAD_LETTER // 7])
-    return key, written
+    return _keyed(parsed, written)
 
 
 def unchanged_event(value: bytes, parsed: dict[str, Any]) -> Keyed:
     """The event as it came, on one line."""
     try:
-        return _key(parsed), orjson.dumps(parsed)
+        written = orjson.dumps(parsed)
     except TypeError:
-        return _key(parsed), value.replace(b"\r", b" ").replace(b"\n", b" ")
+        written = b""
+    if not written or len(written) > LARGEST_DEAD_LETTER:
+        # numbers may be longer when they are written again, and what came once may come twice
+        written = value.replace(b"\r", b" ").replace(b"\n", b" ")
+    return _keyed(parsed, written)
 
 
 def _raw(metadata: dict[str, Any], value: bytes | None) -> bytes:
@@ -59,6 +62,8 @@ def _raw(metadata: dict[str, Any], value: bytes | None) -> bytes:
     return orjson.dumps({"flags": {}, "metadata": metadata, "rawEvent": text})
 
 
-def _key(parsed: dict[str, Any] | None) -> bytes | None:
+def _keyed(parsed: dict[str, Any] | None, value: bytes) -> Keyed:
+    """With the event's id, unless Kafka would refuse the two together."""
     mid = id_at(parsed, "mid")
-    return None if mid is None else mid.encode()
+    key = None if mid is None else mid.encode()
+    return (key if key and len(key) + len(value) <= LARGEST_DEAD_LETTER else None), value

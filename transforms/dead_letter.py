@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["FAILED", "dead_letter"]
+__all__ = ["FAILED", "LARGEST_DEAD_LETTER", "dead_letter"]
 
 FAILED = "failed"
 """The output tag of every step that can fail on data. A job that leaves it without a sink is refused."""

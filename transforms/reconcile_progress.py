@@ -27,7 +27,7 @@ from transforms.progress import RETIRED, Delivery, EnrolmentState, Outcome, Rule
 from transforms.progress_rows import ProgressRows, ProgressTables
 from transforms.relations import KnownStatuses, RelationCache, Relations
 from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Tables
-from transforms.update_progress import AUDIT, CERTIFICATE
+from transforms.update_progress import AUDIT, CERTIFICATE, failed_consumption
 
 __all__ = [
     "AUDIT",
@@ -177,7 +177,7 @@ class ReconcileProgress(KeyedBatch):
             return
         if outcome.failed is not None:
             self._counts["retired-consumption-events-count" if outcome.retired else "failed-events-count"] += 1
-            yield TaggedOutput(FAILED, outcome.failed)
+            yield from failed_consumption(self._job, outcome.failed, [work])
         if outcome.completes:
             self._counts["enrolment-complete-count"] += 1
             self._counts["cert-issue-events-count"] += 1

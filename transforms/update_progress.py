@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from apache_beam.pvalue import TaggedOutput
 from transforms.audit import NewId, certificate_request, content_audit, enrolment_audit
 from transforms.consumption import Work
 from transforms.counters import count
-from transforms.dead_letter import FAILED, dead_letter
+from transforms.dead_letter import FAILED, LARGEST_DEAD_LETTER, dead_letter
 from transforms.decode import parse_object
 from transforms.dedup import checksum
 from transforms.enrolments import Enrolment
@@ -27,7 +27,7 @@ from transforms.progress_rows import ProgressRows, ProgressTables
 from transforms.relations import KnownStatuses, RelationCache, Relations
 from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Tables
 
-__all__ = ["AUDIT", "CERTIFICATE", "ProgressStores", "ProgressTables", "UpdateProgress"]
+__all__ = ["AUDIT", "CERTIFICATE", "ProgressStores", "ProgressTables", "UpdateProgress", "failed_consumption"]
 
 AUDIT = "audit"
 CERTIFICATE = "certificate"
@@ -280,7 +280,7 @@ class UpdateProgress(KeyedBatch):
             return
         if outcome.failed is not None:
             self._counts["retired-consumption-events-count" if outcome.retired else "failed-events-count"] += 1
-            yield TaggedOutput(FAILED, outcome.failed)
+            yield from failed_consumption(self._job, outcome.failed, group.works)
         for content, action in (*group.said_again, *outcome.first_times):
             yield TaggedOutput(AUDIT, content_audit(enrolment, content, action, now, self._new_id))
         if outcome.completes or group.completed_again:
@@ -291,6 +291,20 @@ class UpdateProgress(KeyedBatch):
 
     def _dead_letter(self, work: Work, reason: str) -> TaggedOutput:
         return TaggedOutput(FAILED, dead_letter(self._job, reason, work.value, parse_object(work.value)))
+
+
+def failed_consumption(job: str, failed: bytes, works: Iterable[Work]) -> Iterator[TaggedOutput]:
+    """What goes to the failed topic for a course without leaf nodes: ``failed``, unless Kafka would refuse it.
+
+    With tens of thousands of contents, dead letters of the events take its place.
+    spec: activity-aggregate-updater §3.5.1, enrolment-reconciliation §3.5
+    """
+    if len(failed) <= LARGEST_DEAD_LETTER:
+        yield TaggedOutput(FAILED, failed)
+        return
+    reason = "no leaf nodes in the relation cache, and more contents than a record can list"
+    for work in works:
+        yield TaggedOutput(FAILED, dead_letter(job, reason, work.value, parse_object(work.value)))
 
 
 def _cut(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -21,7 +21,9 @@ from pipelines.in_memory import InMemory, MemorySource
 from pipelines.runtime import FailureWithoutSink, refuse_failures_without_sink
 from schemas import redis_keys
 from transforms.consumption import Enrolment
+from transforms.dead_letter import LARGEST_DEAD_LETTER
 from transforms.dedup import checksum
+from transforms.replayed import letter_of
 from transforms.stores import Update
 from transforms.update_progress import ProgressStores
 
@@ -512,6 +514,17 @@ def test_two_megabytes_and_deep_nesting_are_dead_letters_or_work(site):
     site.run(big, deep)
     assert site.counts_of("a") == (None, 1, 1)
     assert site.counts["failed-events-count"] == 1
+
+
+def test_more_contents_than_a_failed_event_can_list_are_a_dead_letter(site):
+    """§3.5.1: what Kafka refuses would stop the job for good."""
+    value = event(*(f"do_{number:024d}" for number in range(30_000)), course="X")
+    site.run(value, event("a"))
+    [(_, failed)] = site.written[FAILED]
+    assert len(failed) <= LARGEST_DEAD_LETTER
+    assert letter_of(failed, job.NAME).original == value
+    assert site.counts["failed-events-count"] == 1
+    assert site.counts_of("a") == (None, 1, 1)
 
 
 def test_a_failure_output_without_sink_is_refused():

@@ -66,3 +66,16 @@ def test_what_can_be_read_but_not_written():
     _, value = unchanged_event(original, parsed)
     assert b"\n" not in value
     assert orjson.loads(value) == parsed
+
+
+def test_a_record_with_its_key_is_not_larger_than_a_topic_takes():
+    """A key may be as long as the event, and a number grows when it is written again."""
+    long_id = {"mid": "m" * 3_000_000}
+    numbers = b'{"a":[' + b",".join([b"1e15"] * 400_000) + b"]}"
+    for key, value in (
+        failed_event("why", orjson.dumps(long_id), long_id),
+        unchanged_event(orjson.dumps(long_id), long_id),
+        unchanged_event(numbers, orjson.loads(numbers)),
+    ):
+        assert len(key or b"") + len(value) <= 5_000_000
+        assert "metadata" in orjson.loads(value) or orjson.loads(value) in (long_id, orjson.loads(numbers))
