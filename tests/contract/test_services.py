@@ -819,7 +819,7 @@ def test_a_user_that_keycloak_keeps_is_blanked(sunbird, keycloak):
 @pytest.mark.parametrize("instead", ["silent", "broken"])
 @pytest.mark.parametrize("patience", [IN_VAIN])
 def test_a_removal_that_keycloak_does_not_answer(sunbird, keycloak, instead, processed, left):
-    """It failed for all that is known, so the user is looked up, and blanked. spec: user-deletion-cleanup §3.5 step 3"""
+    """For all that is known it failed: the user is looked up, and blanked. spec: user-deletion-cleanup §3.5 step 3"""
     sunbird.fault(path="/auth/admin", method="DELETE", no_answer=instead, processed=processed)
     assert keycloak.remove("learner-1") is True
     users = sunbird.get("keycloak-users").values()
