@@ -139,7 +139,7 @@ class Calls(ABC):
     ``arguments`` of the methods are those of ``requests.Request``; ``limit`` is the most bytes that an answer's body
     may have. All methods may be used by many threads at once. They raise Unsendable for what is no request, and
     ServiceRefused for an answer that can not be read or found. Messages name the address, never path, headers or
-    bodies.
+    bodies; nor do errors below them, which Beam would log: they are not chained.
     """
 
     def __init__(self, retry_pauses: tuple[float, ...], retry_within: float | None = None) -> None:
@@ -266,11 +266,11 @@ class HttpCalls(Calls):
             response = self._transport.send(request, stream=True, timeout=self._timeout)
         except (requests.ConnectionError, requests.Timeout) as error:
             kind = NotReached if _was_not_reached(error) else NoAnswer
-            raise kind(f"{address} does not answer: {_why(error)}") from error
+            raise kind(f"{address} does not answer: {_why(error)}") from None
         except (requests.RequestException, LocationValueError, UnicodeError) as error:
-            raise Unsendable(f"{address}: not a request that can be sent: {type(error).__name__}") from error
+            raise Unsendable(f"{address}: not a request that can be sent: {type(error).__name__}") from None
         except (HTTPError, OSError) as error:
-            raise NoAnswer(f"{address} does not answer: {_why(error)}") from error
+            raise NoAnswer(f"{address} does not answer: {_why(error)}") from None
         try:
             body = _read(response, limit, into, self._body_seconds)
         except BodyRefused as error:
@@ -285,7 +285,7 @@ class HttpCalls(Calls):
                 f"{address} answers {response.status_code} with a body that is not in the encoding that it claims"
             ) from None
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise NoAnswer(f"{address} does not answer in full: {_why(error)}") from error
+            raise NoAnswer(f"{address} does not answer in full: {_why(error)}") from None
         content_type = response.headers.get("Content-Type", "")
         charset = response.encoding if "charset" in content_type else None
         target = response.headers["Location"] if response.is_redirect else None
@@ -340,7 +340,7 @@ def _request(url: str, make: Callable[[], requests.PreparedRequest]) -> requests
             raise Unsendable(f"{_address(url)} is not an http or https address")
         return make()
     except (requests.RequestException, LocationValueError, ValueError) as error:
-        raise Unsendable(f"{_address(url)}: not a request that can be sent: {type(error).__name__}") from error
+        raise Unsendable(f"{_address(url)}: not a request that can be sent: {type(error).__name__}") from None
 
 
 def _redirected(request: requests.PreparedRequest, location: str) -> requests.PreparedRequest | None:

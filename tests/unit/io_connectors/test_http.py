@@ -7,6 +7,7 @@ import pickle
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -371,6 +372,17 @@ def test_messages_tell_the_address_only(nobody):
     with pytest.raises(StoreUnavailable) as raised:
         FAST.open().call("GET", f"{secret}/learner-1?secret=1", headers={"Authorization": "secret"})
     assert str(raised.value) == f"{nobody} does not answer: ConnectionError (Connection refused)"
+
+
+def test_a_traceback_tells_the_address_only(server, nobody):
+    """Beam logs the traceback of what fails a bundle, with all errors that it is chained to."""
+    server.cut = 10
+    calls = replace(FAST, retry_pauses=()).open()
+    path = "/learner-1?signature=1"
+    for url in (nobody + path, server.url + path):
+        with pytest.raises(StoreUnavailable) as raised:
+            calls.call("DELETE", url)
+        assert path not in "".join(traceback.format_exception(raised.value))
 
 
 def test_cookies_are_not_kept(server):
