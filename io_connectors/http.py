@@ -12,6 +12,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import default_headers
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import DecodeError, HTTPError, LocationValueError, MaxRetryError, NewConnectionError
 
 from io_connectors.one_per_process import one_per_process
@@ -41,6 +43,10 @@ _TRY_AGAIN = frozenset({502, 503, 504})
 _REPEATABLE = frozenset({"GET", "HEAD"})
 _NOT_PROCESSED = frozenset({429, 503})
 _PERHAPS_PROCESSED = frozenset({408, 502, 504})
+
+IDLE_SECONDS = 30.0
+"""How long after a request a connection is used again: servers, firewalls and NAT drop it silently, and what is sent
+over it then gets no answer, so that nobody can say whether it was done."""
 
 _REDIRECTED = frozenset({"GET", "HEAD"})
 _REDIRECTS = 5
@@ -235,6 +241,31 @@ class Calls(ABC):
         """
 
 
+class _NotForLong(HTTPConnection):
+    """A connection that is made anew when it lay idle for long."""
+
+    _used_at = 0.0
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        now = time.monotonic()
+        if self._used_at and self.sock is not None and now - self._used_at >= IDLE_SECONDS:
+            self.close()
+        self._used_at = now
+        super().request(*arguments, **options)
+
+
+class _SecureNotForLong(_NotForLong, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _NotForLong
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureNotForLong
+
+
 class HttpCalls(Calls):
     """The client over sockets. GET and HEAD follow redirects, to http and https addresses only.
 
@@ -247,6 +278,7 @@ class HttpCalls(Calls):
         self._timeout = (recipe.connect_timeout, recipe.read_timeout)
         self._body_seconds = 5 * recipe.read_timeout
         self._transport = HTTPAdapter(pool_connections=recipe.pool, pool_maxsize=recipe.pool)
+        self._transport.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def _exchange(self, request: requests.PreparedRequest, limit: int | None, into: Into | None = None) -> Answer:
         url = str(request.url)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import orjson
 import pytest
 
+from io_connectors import http
 from io_connectors.http import LATER, BodyRefused, Http, HttpResult, Unsendable
 from io_connectors.memory import MemoryCollectionStatuses
 from io_connectors.services import SearchService
@@ -159,6 +160,25 @@ def test_connections_are_kept_and_the_client_is_shared(server):
     recipe: Http = pickle.loads(pickle.dumps(FAST))  # noqa: S301 - our own bytes
     assert recipe.open() is FAST.open()
     assert recipe.open() is not Http(pool=3).open()
+
+
+def test_a_connection_that_was_dropped_silently_is_not_used_after_a_while(monkeypatch) -> None:
+    """What goes over it gets no answer, and nobody could say whether it was done."""
+    served = []
+
+    def serve_once(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        served.append(connection.dup())  # it stays open, and nobody listens any more
+
+    with dripping(serve_once) as url:
+        calls = HURRIED.open()
+        assert calls.create(url).text == "ok"
+        with pytest.raises(OutcomeUnknown):
+            calls.create(url)
+        monkeypatch.setattr(http, "IDLE_SECONDS", 0.0)
+        assert [calls.create(url).text for _ in range(3)] == ["ok"] * 3
+    for connection in served:
+        connection.close()
 
 
 def test_the_environment_has_no_say(server, monkeypatch, nobody):
