@@ -45,6 +45,8 @@ FLINK_OPTIONS: dict[str, tuple[str, str]] = {
 _TEXT_OPTIONS = ("flink.master", "flink.worker-pool")
 _STATE_BACKEND = re.compile(r"job\.enable\.distributed\.checkpointing|job\.statebackend\..+")
 _PARALLELISM = re.compile(r"(.+\.)?parallelism")
+# What YAML says of an override's text, too: its quotes, and that it is taken back.
+_QUOTED_OR_NOTHING = re.compile(r"""\s*(["']|(null|~)?\s*$)""")
 _STATE_PARTS = ("job.statebackend.blob.storage.container", "job.statebackend.blob.storage.account")
 
 # Known keys that do nothing here, and why.
@@ -203,16 +205,17 @@ def _overrides(settings_type: type[JobSettings], overrides: Sequence[str]) -> di
         name = name.strip()
         if not equals or not name:
             raise UsageError(f"--set {name}: must be KEY=VALUE, e.g. --set redis.host=localhost")
+        field = settings_type.model_fields[attributes[name]] if name in attributes else None
+        if field and type_name(field.annotation) in ("text", "secret text") and not _QUOTED_OR_NOTHING.match(raw):
+            # a password of 0123 or #a, a topic called `on` are meant as they are written
+            result[name] = raw.strip()
+            continue
         try:
             value = yaml.safe_load(raw) if raw else ""
         except yaml.YAMLError:
             value = raw
         if isinstance(value, dict):
             value = raw
-        if name in attributes and not isinstance(value, str | list | None):
-            field = settings_type.model_fields[attributes[name]]
-            if type_name(field.annotation) in ("text", "secret text"):
-                value = raw  # a password of 0123 or a topic called `on` is meant as it is written
         result[name] = value
     return result
 

@@ -426,6 +426,12 @@ def test_defaults_then_files_in_order_then_overrides(write) -> None:
         ("service.search.basePath=http://search:9000", "search_base_path", "http://search:9000"),
         ("redis.password=0123", "redis_password", SecretStr("0123")),
         ("redis.password=a: b", "redis_password", SecretStr("a: b")),
+        ("redis.password=#a", "redis_password", SecretStr("#a")),
+        ("redis.password=a #b", "redis_password", SecretStr("a #b")),
+        ("redis.password=[a]", "redis_password", SecretStr("[a]")),
+        ("redis.password=&a b", "redis_password", SecretStr("&a b")),
+        ("redis.password='#a", "redis_password", SecretStr("'#a")),
+        ("redis.password=null", "redis_password", None),
     ],
 )
 def test_an_override_is_read_as_yaml_and_texts_stay_as_written(text: str, attribute: str, value: Any) -> None:
