@@ -185,7 +185,7 @@ def _lines(path: str, is_base64: bool) -> Iterator[Record]:
 class FileSink:
     """Each topic's values, one on a line, in ``directory/<topic>.jsonl``; with keys as ``{"key": …, "value": …}``.
 
-    What an earlier run left there is removed, unless this one ``continues`` it.
+    A topic without records has no file. What an earlier run left there is removed, unless this one ``continues`` it.
     """
 
     directory: Path
@@ -218,8 +218,10 @@ class _AppendLines(beam.DoFn):
         self._lines.append(value + b"\n")
 
     def finish_bundle(self) -> None:
-        with open(self._path, "ab") as file:
-            file.writelines(self._lines)
+        # a topic that gets no records has no file
+        if self._lines:
+            with open(self._path, "ab") as file:
+                file.writelines(self._lines)
 
 
 # --- nowhere

@@ -189,8 +189,12 @@ def run(
     options = _checked(beam_options)
     if input_ and until_end:
         raise UsageError("--input and --until-end: a run reads a file or Kafka, not both. Leave one of them out.")
-    if input_ and not input_.is_file():
+    if input_ and not input_.exists():
         raise UsageError(f"--input {input_}: no such file")
+    if input_ and input_.is_dir():
+        raise UsageError(f"--input {input_}: is a directory")
+    if metrics and metrics.is_dir():
+        raise UsageError(f"--metrics {metrics}: is a directory; give it the path of a file")
     if input_format != InputFormat.raw and not input_:
         raise UsageError("--input-format says how --input is written: give --input FILE too")
     if with_keys and not output:

@@ -145,7 +145,7 @@ def package(group: Group, out: Path, beam_options: list[str]) -> int:
 
 
 def _run_file(job: ModuleType, loaded: Loaded, request: RunRequest) -> int:
-    if not request.input or not request.input.is_file():
+    if not request.input or not request.input.exists():
         raise UsageError(f"--input {request.input}: no such file")
     source = FileSource(request.input, base64=request.input_format == "base64")
     with reported_counts(job.NAME, request.metrics):

@@ -422,6 +422,8 @@ def test_no_number_of_dead_letters_stops_it(tmp_path: Path) -> None:
     loaded = load(job.Settings, [], overrides, {}, job_name=job.NAME)
     assert run(job, loaded, RunRequest(input=tmp_path / "events.jsonl", output=tmp_path / "out")) == 0
     assert len((tmp_path / "out" / f"{FAILED}.jsonl").read_bytes().splitlines()) == 4
+    # nothing was put back, and so its topic has no file
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [f"{FAILED}.jsonl"]
 
 
 # --- any records, in any batch

@@ -158,6 +158,8 @@ def test_a_usage_error_of_the_runtime_is_one_line_and_exit_code_2(runtime: Runti
         (["run", JOB, "--runner=FlinkRunner"], "behind a lone --"),
         (["run", JOB, "another-job"], "another-job"),
         (["run", JOB, "--input", "nothing.jsonl"], "nothing.jsonl: no such file"),
+        (["run", JOB, "--input", "/"], "/: is a directory"),
+        (["run", JOB, "--input", "EVENTS", "--metrics", "/"], "/: is a directory"),
         (["run", JOB, "--input", "EVENTS", "--until-end"], "not both"),
         (["run", JOB, "--input", "EVENTS", "--with-keys"], "--output"),
         (["run", JOB, "--input", "EVENTS", "--input-format", "xml"], "base64"),
