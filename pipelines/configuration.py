@@ -316,6 +316,13 @@ def _explain(
             if type_name(field.annotation) == "secret text":
                 item = _Given(SecretStr(""), item.origin)
             lines.append(_wrong(accepted, item, _demand(fault["type"], fault["msg"], type_name(field.annotation))))
+        elif field and "{env}" in str(field.default):
+            default = field.default.replace("{env}", str(mine["job.env"][1].value if "job.env" in mine else ""))
+            demand = _demand(fault["type"], fault["msg"], type_name(field.annotation))
+            lines.append(
+                f"{name}: {demand}, not {default!r}, which job.env makes its default. "
+                f"Write {name} into a --config file or pass --set {name}=VALUE."
+            )
     return "\n".join(lines)
 
 

@@ -120,6 +120,9 @@ class JobSettings(BaseModel):
         return value
 
 
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
 class KafkaSettings(JobSettings):
     """The topic that a job reads, and how. A job gives the group and the topic their defaults."""
 
@@ -134,6 +137,17 @@ class KafkaSettings(JobSettings):
         "where a group without committed offsets begins: earliest or latest; not set: Kafka's default (latest)",
         pattern="^(earliest|latest|none)$",
     )
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_on_kafka(cls, value: Any, info: ValidationInfo) -> Any:
+        """Else nobody would know before the first record is written, and with each restart again."""
+        name = info.field_name or ""
+        if name in ("kafka_group_id", "kafka_input_topic") and not value.strip():
+            raise ValueError("must not be empty")
+        if name.endswith("_topic") and value and not _TOPIC.fullmatch(value):
+            raise ValueError("must be the name of a topic: letters, digits, and . _ - only")
+        return value
 
     @model_validator(mode="after")
     def _topics_apart(self) -> KafkaSettings:

@@ -224,12 +224,15 @@ def test_config_resolved_is_yaml_that_gives_the_same_run_again(runtime: Runtime,
     file.write_text(
         'job.env = dev\nredis.password = "s3cret"\ntask.parallelism = 3\nkafka.zookeeper = "z:1"\nodd = 1\n'
     )
-    result = call("config", JOB, "--resolved", "--config", file, "--set", "kafka.audit.topic=a: #b")
+    result = call(
+        "config", JOB, "--resolved", "--config", file, "--set", "kafka.audit.topic=a", "--set", "kafka.groupId=a: #b"
+    )
     assert result.exit_code == 0
     assert "s3cret" not in result.output
     values = yaml.safe_load(result.stdout)
     assert values["kafka.input.topic"] == "dev.content.postpublish.request"
-    assert values["kafka.output.audit.topic"] == "a: #b"
+    assert values["kafka.output.audit.topic"] == "a"
+    assert values["kafka.groupId"] == "a: #b"
     assert values["redis.password"] == "********"
     assert values["dedup-redis.password"] == "********"
     assert values["task.parallelism"] == 3

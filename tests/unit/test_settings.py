@@ -485,6 +485,11 @@ def test_a_missing_key_is_named_with_the_files_and_the_way_out(write) -> None:
         ({"redis.tls": "perhaps"}, "true or false"),
         ({"kafka.groupId": True}, "must be text"),
         ({"kafka.groupId": ["a"]}, "must be text"),
+        ({"kafka.groupId": " "}, "not be empty"),
+        ({"kafka.input.topic": ""}, "not be empty"),
+        # what a reference to another key is in HOCON only
+        ({"kafka.output.certissue.topic": "${job.env}.issue"}, "name of a topic"),
+        ({"kafka.output.certissue.topic": "../issue"}, "name of a topic"),
         ({"user.self.signin.types": "a"}, "a list of text"),
         ({"kafka.auto.offset.reset": "newest"}, "earliest"),
         ({"task.parallelism": "two"}, "a whole number"),
@@ -501,6 +506,17 @@ def test_an_ill_typed_key_is_named_with_its_file_and_what_it_must_be(write, cont
     assert message.startswith(f"{name} (file {file}): ")
     assert demand in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("env", "name"), [("a-b", "question.keyspace"), ("a b", "kafka.input.topic")])
+def test_a_default_that_the_environment_makes_a_wrong_one_is_named(env: str, name: str) -> None:
+    own = ("cloud_storage_container=c", "source.baseUrl=http://s", "schema.basePath=http://d", f"job.env={env}")
+    with pytest.raises(SettingsError) as caught:
+        loaded(sets=own, settings_type=jobs.load("auto-creator-v2").Settings)
+    [line] = [line for line in str(caught.value).splitlines() if line.startswith(f"{name}: ")]
+    assert f"'{env}" in line
+    assert "job.env" in line
+    assert f"--set {name}=" in line
 
 
 def test_all_faults_are_reported_at_once_under_the_name_that_was_written(write) -> None:
