@@ -180,7 +180,8 @@ class CreateContents(KeyedBatch):
     def _failed(self, payload: bytes, error: Exception) -> Done:
         """The event with its next iteration. spec: content-auto-creator §6"""
         event = parse_object(payload)
-        iteration = iteration_of(event) or 1
+        # a number, or the event would have been skipped
+        iteration = iteration_of(event) or 0
         letter = {**event, "edata": {**event["edata"], "iteration": iteration + 1}}
         done = Done([TaggedOutput(FAILED, dead_letter(self._job, described(error), payload, letter))])
         is_last = iteration >= self._rules.imports.most_iterations

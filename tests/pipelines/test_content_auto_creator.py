@@ -266,7 +266,9 @@ def test_case_6_a_content_that_the_search_does_not_know_yet(site: Site) -> None:
     assert site.linked == [ID]
 
 
-@pytest.mark.parametrize(("iteration", "counter"), [(1, "error-message-count"), (3, "failed-message-count")])
+@pytest.mark.parametrize(
+    ("iteration", "counter"), [(0, "error-message-count"), (1, "error-message-count"), (3, "failed-message-count")]
+)
 def test_case_7_a_review_that_is_refused(site: Site, iteration: int, counter: str) -> None:
     site.settings["content_auto_creator.maxIteration"] = 3
     site.answers("/review/", 500)
