@@ -60,7 +60,8 @@ def run_until_end(job: ModuleType, loaded: Loaded, request: runtime.RunRequest) 
                 at |= positions_read.take() or end
                 _commit(consumer, at)
         except KafkaException as error:
-            _log.error("Kafka at %s: %s", settings.kafka_broker_servers, error.args[0].str())
+            place = f"Kafka at {settings.kafka_broker_servers}, topic {settings.kafka_input_topic}"
+            _log.error("%s: %s", place, error.args[0].str())
             return 1
         finally:
             consumer.close()
