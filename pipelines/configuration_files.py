@@ -125,8 +125,13 @@ def resolve_hocon(
     for name, value in later.items():
         if value is not None and _fits(name, own - {name}):
             tree.put(name, value)
-    for name, value in [*earlier.items(), *((n, v) for n, v in environ.items() if re.fullmatch(r"\w+", n))]:
+    for name, value in earlier.items():
         if name not in later and _fits(name, own):
+            tree.put(name, value)
+    settled = own | earlier.keys() | later.keys()
+    for name, value in environ.items():
+        # a variable called `job` does not hide job.env
+        if re.fullmatch(r"\w+", name) and _fits(name, settled):
             tree.put(name, value)
     try:
         ConfigParser.resolve_substitutions(tree)

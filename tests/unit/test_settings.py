@@ -391,6 +391,14 @@ def test_the_environment_does_not_become_configuration(write) -> None:
     assert result.unknown == []
 
 
+def test_a_variable_of_the_environment_does_not_hide_the_keys_below_its_name(write) -> None:
+    own = write("c.conf", 'kafka.groupId = ${job.env}"-g"\nredis.host = ${redis-meta.host}')
+    other = write("d.yaml", {"redis-meta.host": "meta"})
+    settings = loaded(other, own, environ={"job": "y", "kafka": "x"}).settings
+    assert settings.kafka_group_id == "local-g"
+    assert settings.redis_host == "meta"
+
+
 def test_quotes_around_a_variable_in_hocon_are_pointed_out(write) -> None:
     result = loaded(write("c.conf", 'redis.host = "${MY_REDIS}"\nkafka.groupId = ${job.env}"-"${job.env}"-g"'))
     assert result.settings.redis_host == "${MY_REDIS}"
