@@ -15,6 +15,7 @@ from requests.utils import default_headers
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import DecodeError, HTTPError, LocationValueError, MaxRetryError, NewConnectionError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from io_connectors.one_per_process import one_per_process
 from io_connectors.retries import retrying
@@ -255,7 +256,14 @@ class _NotForLong(HTTPConnection):
 
 
 class _SecureNotForLong(_NotForLong, HTTPSConnection):
-    """The same over TLS."""
+    """The same over TLS. While both sides agree on it, nothing of a request is sent: there is no connection yet."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (OSError, CertificateError) as error:
+            self.close()
+            raise NewConnectionError(self, type(error).__name__) from error
 
 
 class _Pool(HTTPConnectionPool):

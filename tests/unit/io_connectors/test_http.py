@@ -245,6 +245,36 @@ def test_a_create_where_nobody_is(nobody):
     assert time.monotonic() - begin >= 0.3
 
 
+def _speaks_no_tls(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def _hangs_up(_: socket.socket) -> None:
+    pass
+
+
+def _is_silent(connection: socket.socket) -> None:
+    while connection.recv(65_536):
+        pass
+
+
+@pytest.mark.parametrize("serve", [_speaks_no_tls, _hangs_up, _is_silent])
+def test_a_create_was_surely_not_done_without_tls(serve):
+    """Nothing of a request is sent before both sides have agreed on TLS."""
+    connections: list[socket.socket] = []
+
+    def note(connection: socket.socket) -> None:
+        connections.append(connection)
+        serve(connection)
+
+    with dripping(note) as url:
+        client = replace(FAST, connect_timeout=0.3).open()
+        with pytest.raises(StoreUnavailable, match="https://127") as raised:
+            client.create(url.replace("http:", "https:"), data=b"x")
+    assert not isinstance(raised.value, OutcomeUnknown)
+    assert len(connections) == 3
+
+
 # --- bodies
 
 
