@@ -41,14 +41,16 @@ def _keep_what_is_loaded() -> None:
 
 @contextlib.contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """A batch makes a hundred thousand objects and no cycles; the collector would walk them over and over."""
-    was_enabled = gc.isenabled()
+    """A batch makes a hundred thousand objects and no cycles; the collector would walk them over and over.
+
+    It is on again afterwards, whatever it was before: to remember that it was off, because another thread had just
+    begun a batch, would leave it off for good.
+    """
     gc.disable()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.enable()
 
 
 def shard_of(owner: str, shards: int) -> bytes:

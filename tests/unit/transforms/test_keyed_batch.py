@@ -1,5 +1,8 @@
 """Batches across keys: order per owner, size, the bundle's end, and errors."""
 
+import gc
+from threading import Event, Thread
+
 import apache_beam as beam
 import pytest
 from apache_beam.pvalue import TaggedOutput
@@ -74,3 +77,32 @@ def test_a_size_below_one_is_refused():
 def test_a_shard_is_the_same_for_the_same_owner_and_within_range():
     assert shard_of("learner-1", 7) == shard_of("learner-1", 7)
     assert {int(shard_of(f"learner-{n}", 7)) for n in range(200)} == set(range(7))
+
+
+def test_the_garbage_collector_is_on_again_after_batches_of_two_threads(monkeypatch):
+    """One ends just as the other begins: a worker process handles several bundles at once."""
+    first_is_inside, first_may_end = Event(), Event()
+
+    class Slow(Join):
+        def handle(self, payloads):
+            first_is_inside.set()
+            first_may_end.wait(10)
+            return super().handle(payloads)
+
+    first = Thread(target=lambda: Slow(1).process(*keyed(b"1")))
+    disable = gc.disable
+
+    def disable_when_the_first_has_ended():
+        if first_is_inside.is_set():
+            first_may_end.set()
+            first.join()
+        disable()
+
+    monkeypatch.setattr(gc, "disable", disable_when_the_first_has_ended)
+    try:
+        first.start()
+        first_is_inside.wait(10)
+        Join(1).process(*keyed(b"2"))
+        assert gc.isenabled()
+    finally:
+        gc.enable()
