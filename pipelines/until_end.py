@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from io_connectors.kafka import once_the_group_is_found
 from pipelines import flink, runtime
@@ -40,6 +40,9 @@ def run_until_end(job: ModuleType, loaded: Loaded, request: runtime.RunRequest) 
             "bootstrap.servers": settings.kafka_broker_servers,
             "group.id": settings.kafka_group_id,
             "enable.auto.commit": False,
+            # only for a look at what a round did not read
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
             "log_level": 0,  # what goes wrong is raised, and said once
         }
     )
@@ -56,8 +59,17 @@ def run_until_end(job: ModuleType, loaded: Loaded, request: runtime.RunRequest) 
                 if not _run_round(job, loaded, request, jar, min(waiting, RECORDS_IN_ONE_ROUND), continues=not first):
                     return 1
                 first = False
-                # where nothing is read, nothing but markers was left
-                at |= positions_read.take() or end
+                read = positions_read.take()
+                if not read and _holds_records(consumer, at, end):
+                    # what is committed now would never be read
+                    _log.error(
+                        "Kafka at %s gave none of %d records within %d seconds; nothing of them is committed",
+                        settings.kafka_broker_servers,
+                        waiting,
+                        SECONDS_OF_ONE_ROUND,
+                    )
+                    return 1
+                at |= read or end
                 _commit(consumer, at)
         except KafkaException as error:
             place = f"Kafka at {settings.kafka_broker_servers}, topic {settings.kafka_input_topic}"
@@ -108,6 +120,27 @@ def _range(consumer: Consumer, settings: KafkaSettings) -> tuple[Positions, Posi
         end[topic, place.partition] = high
     _commit(consumer, at)
     return at, end
+
+
+def _holds_records(consumer: Consumer, at: Positions, end: Positions) -> bool:
+    """Whether there is a record between the positions; markers of transactions are none. Raises KafkaException."""
+    left = {place: end[place] for place in end if at[place] < end[place]}
+    consumer.assign([TopicPartition(*place, at[place]) for place in left])
+    try:
+        while left:
+            message = consumer.poll(KAFKA_SECONDS)
+            if message is None:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            error = message.error()
+            if error and error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
+            place = (message.topic(), message.partition())
+            if not error and message.offset() < left.get(place, 0):
+                return True
+            left.pop(place, None)
+    finally:
+        consumer.unassign()
+    return False
 
 
 @once_the_group_is_found
