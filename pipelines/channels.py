@@ -18,6 +18,7 @@ import orjson
 from apache_beam.io.kafka import ReadFromKafka, WriteToKafka
 
 from pipelines.logs import at_hand
+from pipelines.settings import UsageError
 from transforms.decode import Record
 
 Keyed = tuple[bytes | None, bytes]
@@ -186,20 +187,25 @@ class FileSink:
     """Each topic's values, one on a line, in ``directory/<topic>.jsonl``; with keys as ``{"key": …, "value": …}``.
 
     A topic without records has no file. What an earlier run left there is removed, unless this one ``continues`` it.
+    ``write`` raises UsageError where that is the file that the run ``reads``.
     """
 
     directory: Path
     with_keys: bool = False
     continues: bool = False
+    reads: Path | None = None
 
     def file(self, topic: str) -> Path:
         return self.directory / f"{topic}.jsonl"
 
     def write(self, topic: str, records: beam.PCollection[Keyed]) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        file = self.file(topic)
+        if self.reads and file.exists() and file.samefile(self.reads):
+            raise UsageError(f"--input {self.reads} is the file that --output would be written to. Name another.")
         if not self.continues:
-            self.file(topic).unlink(missing_ok=True)
-        _ = records | f"Write {topic}.jsonl" >> beam.ParDo(_AppendLines(str(self.file(topic)), self.with_keys))
+            file.unlink(missing_ok=True)
+        _ = records | f"Write {topic}.jsonl" >> beam.ParDo(_AppendLines(str(file), self.with_keys))
 
 
 class _AppendLines(beam.DoFn):

@@ -156,7 +156,7 @@ def file_or_no_sink(request: RunRequest) -> Sink:
     if request.output is None:
         _log.warning("Without --output DIR, what the job writes to its topics is dropped")
         return NoSink()
-    return FileSink(request.output, request.with_keys)
+    return FileSink(request.output, request.with_keys, reads=request.input)
 
 
 def run_in_process(job: ModuleType, loaded: Loaded, request: RunRequest, source: Source, sink: Sink) -> bool:

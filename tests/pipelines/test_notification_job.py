@@ -33,7 +33,7 @@ from pipelines import notification_job as job
 from pipelines.configuration import load
 from pipelines.in_memory import InMemory
 from pipelines.runtime import RunRequest, run
-from pipelines.settings import SettingsError
+from pipelines.settings import SettingsError, UsageError
 from schemas.counters import COUNTERS
 from schemas.event_schemas import validator
 from tests.pipelines.certificate_site import Died
@@ -424,6 +424,15 @@ def test_no_number_of_dead_letters_stops_it(tmp_path: Path) -> None:
     assert len((tmp_path / "out" / f"{FAILED}.jsonl").read_bytes().splitlines()) == 4
     # nothing was put back, and so its topic has no file
     assert [file.name for file in (tmp_path / "out").iterdir()] == [f"{FAILED}.jsonl"]
+
+
+def test_what_an_earlier_run_wrote_is_not_lost_by_being_read(tmp_path: Path) -> None:
+    letters = tmp_path / f"{FAILED}.jsonl"
+    letters.write_bytes(event() + b"\n")
+    loaded = load(job.Settings, [], [f"kafka.output.failed.topic={FAILED}"], {}, job_name=job.NAME)
+    with pytest.raises(UsageError, match=r"--input .* is the file that --output would be written to"):
+        run(job, loaded, RunRequest(input=letters, output=tmp_path))
+    assert letters.read_bytes() == event() + b"\n"
 
 
 # --- any records, in any batch
