@@ -347,7 +347,7 @@ class Neo4jSettings(JobSettings):
 
 
 _SECRET = re.compile(
-    r"password|secret|token|api_?key|storage_key|auth_key|account_key|service_account|91_auth", re.IGNORECASE
+    r"password|secret|token|api_?key|storage_key|auth_key|account_key|service_account|acct_cred|91_auth", re.IGNORECASE
 )
 MASK = "********"
 
@@ -386,7 +386,7 @@ def masked(name: str, value: Any) -> Any:
         return MASK
     if is_secret(name) and value not in (None, ""):
         return MASK
-    return re.sub(r"(://)[^/@\s:]+:[^/@\s]+@", rf"\1{MASK}@", value) if isinstance(value, str) else value
+    return re.sub(r"(://)[^/@\s:]*:[^/@\s]+@", rf"\1{MASK}@", value) if isinstance(value, str) else value
 
 
 def accepted_names(field: FieldInfo) -> list[str]:

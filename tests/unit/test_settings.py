@@ -23,6 +23,7 @@ from pipelines.settings import (
     MlCassandraSettings,
     SettingsError,
     UsageError,
+    accepted_names,
     key,
     keys,
     masked,
@@ -667,6 +668,7 @@ def test_secrets_are_masked_by_type_by_name_and_inside_addresses() -> None:
     assert masked("service.rc.rcApiKey", "x") == "********"
     assert masked("redis.password", None) is None
     assert masked("ml-mongo.host", "mongodb://user:pass@host/db") == "mongodb://********@host/db"
+    assert masked("redis.host", "redis://:pass@host") == "redis://********@host"
     assert masked("kafka.groupId", "g") == "g"
 
 
@@ -683,6 +685,18 @@ def test_a_model_tells_its_keys_types_and_other_names() -> None:
 
 
 # The jobs that run
+
+
+@pytest.mark.parametrize("job", jobs.JOBS)
+def test_a_secret_is_known_by_its_name_where_another_job_has_it_in_its_file(job: str) -> None:
+    """A job's model does not know the types of keys that are not its own; `config --resolved` shows those, too."""
+    secrets = {
+        name
+        for field in jobs.load(job).Settings.model_fields.values()
+        if type_name(field.annotation) == "secret text"
+        for name in accepted_names(field)
+    }
+    assert {name for name in secrets if masked(name, "x") == "x"} == set()
 
 
 @pytest.mark.parametrize("job", jobs.JOBS)
