@@ -156,6 +156,8 @@ class _Reader:
                 "group.id": "sunbird-pipelines-replay",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
+                # the oldest records go at any time; what is left must not go with them
+                "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "log_level": SILENT,
             }

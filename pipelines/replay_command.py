@@ -9,6 +9,7 @@ import typer
 from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.configuration import Loaded
 from pipelines.replay import Outcome, Selection, moment, replay
@@ -30,6 +31,9 @@ def run(
 ) -> int:
     """0 when the letters were read (and put back), 1 when Kafka could not be had. Raises UsageError."""
     settings = loaded.settings
+    for option, text in (("--topic", topic), ("--since", since), ("--until", until), ("--reason", reason)):
+        if text == "":  # of a variable that is not set: it must not mean all letters
+            raise UsageError(f"{option}: is empty. Give it a value, or leave it out.")
     failed_topic = topic or getattr(settings, "failed_topic", None)
     if not failed_topic:
         raise UsageError(f"{job.NAME} writes no failed topic here. Name the topic with --topic TOPIC.")
@@ -62,13 +66,19 @@ def show(outcome: Outcome, dry_run: bool) -> None:
     for reason in outcome.reasons:
         faults = outcome.not_possible.get(reason, {})
         cannot = ", ".join(f"{times}: {fault}" for fault, times in faults.items())
-        table.add_row(reason, str(outcome.put_back[reason] or ""), str(outcome.before[reason] or ""), cannot)
+        counts = (str(outcome.put_back[reason] or ""), str(outcome.before[reason] or ""))
+        table.add_row(_text(reason), *counts, _text(cannot))
     if outcome.reasons:
         console.print(table)
     else:
         typer.echo("No dead letters.")
     if dry_run and outcome.put_back:
         typer.echo("Nothing was put back: leave --dry-run out for that.")
+
+
+def _text(said: str) -> Text:
+    """What comes from records, as it is: no markup, and nothing that would command the terminal."""
+    return Text("".join(character if character.isprintable() else " " for character in said))
 
 
 def _moment(option: str, text: str | None) -> int | None:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.local.stack import Stack
+from pipelines.replay import _Reader
 from tests.e2e.installation import sunbird_pipelines
 from transforms.dead_letter import dead_letter
 
@@ -106,6 +107,31 @@ def test_only_the_letters_of_a_time(site: Site) -> None:
     assert site.put_back() == [b'{"n":2}']
     site.replay("--until", between)
     assert site.put_back() == [b'{"n":1}', b'{"n":2}']
+
+
+def test_what_kafka_deletes_meanwhile_takes_nothing_else_along(site: Site) -> None:
+    """The oldest records go at any time, between the question where a topic begins and the first read, too."""
+    site.fail(*(letter("many", n=n) for n in range(100)))
+
+    class Deleting:
+        def __init__(self, consumer: Consumer) -> None:
+            self._consumer = consumer
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._consumer, name)
+
+        def assign(self, places: list[TopicPartition]) -> None:
+            gone = [TopicPartition(site.failed, place.partition, place.offset + 1) for place in places]
+            for deleted in site.admin.delete_records(gone).values():
+                deleted.result(SECONDS)
+            self._consumer.assign(places)
+
+    reader = _Reader(site.brokers)
+    reader._consumer = Deleting(reader._consumer)
+    try:
+        assert len(list(reader.read(site.failed, None))) >= 98
+    finally:
+        reader.close()
 
 
 def test_a_thousand_letters_at_a_rate(site: Site) -> None:
