@@ -57,7 +57,7 @@ def status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
 
 
 def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
-    """Print a line for each job, with its configuration or what is wrong with that; 0 when all of them run."""
+    """Print a line for each job, with its configuration or what is wrong with that; 0 when all run and Kafka answers."""
     clusters = {_flink(loaded) for loaded in configured.values() if isinstance(loaded, Loaded)}
     asked = {flink: _asked(flink) for flink in sorted(clusters, key=lambda flink: flink.address)}
     if counters:
@@ -70,6 +70,7 @@ def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
     found = {flink: _asked(flink) if there else there for flink, there in asked.items()}
     table = Table("job", "on Flink", "waiting", "consumer group", box=None, pad_edge=False, header_style="bold")
     all_run = True
+    kafka_answers = all(wait.asked for wait in waits.values())
     for job, loaded in configured.items():
         if isinstance(loaded, str):
             table.add_row(job, f"not configured: {loaded}")
@@ -78,7 +79,7 @@ def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
         there = [one for one in found[_flink(loaded)] if one.has(job)]
         all_run = all_run and any(one.details.runs for one in there)
         told = "; ".join(one.told(job, time.time()) for one in there) or "not there"
-        table.add_row(job, told, waits[job], loaded.settings.kafka_group_id)
+        table.add_row(job, told, waits[job].told, loaded.settings.kafka_group_id)
     console = Console(width=None if Console().is_terminal else 200, highlight=False)
     console.print(table)
     for flink, there in found.items():
@@ -87,7 +88,7 @@ def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
         console.print()
         for name, number in counted.items():
             console.print(f"{job} {name} {number}")
-    return 0 if all_run else 1
+    return 0 if all_run and kafka_answers else 1
 
 
 def cancel(name: str, loaded: Loaded) -> int:
@@ -127,15 +128,24 @@ def waiting(brokers: str, group: str, topic: str) -> int | None:
     return sum(behind) if behind else None
 
 
-def _waits(loaded: Loaded | str) -> str:
+class _Waits(NamedTuple):
+    """What is told of the records that wait, and whether Kafka could be asked."""
+
+    told: str
+    asked: bool = True
+
+
+def _waits(loaded: Loaded | str) -> _Waits:
     if isinstance(loaded, str):
-        return ""
+        return _Waits("")
     settings: Any = loaded.settings
     try:
         number = waiting(settings.kafka_broker_servers, settings.kafka_group_id, settings.kafka_input_topic)
-    except (StoreUnavailable, LookupError) as error:
-        return str(error.args[0])
-    return "no offsets yet" if number is None else f"{number}"
+    except LookupError as error:
+        return _Waits(str(error.args[0]))
+    except StoreUnavailable as error:
+        return _Waits(str(error.args[0]), asked=False)
+    return _Waits("no offsets yet" if number is None else f"{number}")
 
 
 def _asked(flink: Flink) -> Sequence[OnFlink]:

@@ -111,3 +111,14 @@ def test_cancel_ends_what_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = call("cancel", RELATIONS, "--set", "flink.master=here:8081")
     assert unknown.exit_code == 2
     assert f"{RELATIONS} is not on Flink at here:8081; there is caches, ml" in unknown.output
+
+
+def test_a_kafka_that_does_not_answer_is_no_success(cluster: list[OnFlink], monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_kafka(brokers: str, group: str, topic: str) -> int:
+        raise StoreUnavailable(f"Kafka at {brokers}: no broker answers")
+
+    monkeypatch.setattr(status_command, "waiting", no_kafka)
+    cluster.append(on_flink(RELATIONS, ("Source: Read", "RUNNING")))
+    result = call("status", RELATIONS, "--config", str(SITE))
+    assert "RUNNING" in result.stdout
+    assert result.exit_code == 1, "as its help says"
