@@ -134,7 +134,7 @@ def test_what_is_asked_for_is_there(query: Ask, name: str) -> None:
 
 def test_a_job_has_one_counter_of_dead_letters_at_most() -> None:
     for job, counters in COUNTERS.items():
-        assert len([name for name in counters if re.fullmatch(r"failed-events?-count", name)]) <= 1, job
+        assert len([name for name in counters if re.fullmatch(r"failed-(events?|message)-count", name)]) <= 1, job
 
 
 def test_promtool_takes_the_rules() -> None:
