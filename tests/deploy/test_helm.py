@@ -20,7 +20,7 @@ from deploy.local import flink
 from pipelines import jobs
 from pipelines.configuration import load
 from pipelines.groups import beam_options_of, load_group
-from pipelines.settings import UsageError
+from pipelines.settings import UsageError, accepted_names, type_name
 from tests.deploy.tools import tool
 
 HELM = Path(__file__).parents[2] / "deploy/helm"
@@ -265,6 +265,47 @@ def test_an_installation_has_the_last_word_on_flinks_configuration(helm: str, tm
     assert spec["flinkConfiguration"]["web.refresh-interval"] == "10000000"
     assert spec["restartNonce"] == 1_764_195_712
     assert isinstance(spec["restartNonce"], int)
+
+
+def test_alerts_know_the_processes_that_the_operator_finds(rendered: Rendered) -> None:
+    """The Prometheus Operator calls a job NAMESPACE/NAME; the alerts ask for the name that compose.yaml gives it."""
+    assert 'up{job="flink"}' in (HELM.parent / "monitoring/rules.yml").read_text()
+    (monitor,) = of_kind(rendered("--set=monitoring.podMonitor.enabled=true"), "PodMonitor").values()
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["relabelings"] == [{"targetLabel": "job", "replacement": "flink"}]
+
+
+@pytest.mark.parametrize("section", ["config", "secrets", "cassandra", "redis", "elasticsearch"])
+def test_a_section_of_which_nothing_is_left_says_nothing(rendered: Rendered, section: str) -> None:
+    """All of its lines are comments: YAML's null, by which Helm removes the chart's own values."""
+    site = yaml.safe_load(
+        of_kind(rendered(f"--set={section}=null"), "ConfigMap")["sunbird-ml-user-delete"]["data"]["site.yaml"]
+    )
+    assert site["kafka.broker-servers"] == "kafka:9092"
+    prefix = {"cassandra": "lms-cassandra.", "elasticsearch": "es."}.get(section, f"{section}.")
+    assert [name for name in site if name.startswith(prefix)] == []
+
+
+def test_a_job_without_keys_of_its_own(rendered: Rendered, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("deployments: {ml: {jobs: {ml-user-delete: {config: }}}}")
+    found = of_kind(rendered("--values", str(tmp_path / "values.yaml")), "ConfigMap")
+    assert found["sunbird-ml"]["data"]["ml-user-delete.yaml"].strip() == "{}"
+
+
+def test_no_secret_of_any_job_comes_into_a_config_map() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    of_a_job = schema["deployments"]["additionalProperties"]["properties"]["jobs"]["additionalProperties"]["properties"]
+    secrets = {
+        name
+        for job in jobs.JOBS
+        for field in jobs.load(job).Settings.model_fields.values()
+        if type_name(field.annotation) == "secret text"
+        for name in accepted_names(field)
+    }
+    for config in (schema["config"], of_a_job["config"]):
+        names = Draft7Validator(config["propertyNames"])
+        # that one may be a path
+        assert {name for name in secrets if names.is_valid(name)} == {"fcm_service_account"}
 
 
 @pytest.mark.parametrize(

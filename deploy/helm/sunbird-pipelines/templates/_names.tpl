@@ -27,21 +27,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 SECRET_{{ regexReplaceAll "[^A-Za-z0-9]" . "_" | upper }}
 {{- end }}
 
-{{/* What all jobs know of the site. */}}
+{{/* What all jobs know of the site. A section may be null, of which an installation has left nothing but comments. */}}
 {{- define "sunbird.site" -}}
 {{- $values := .Values -}}
 {{- $site := dict "job.env" $values.environment "kafka.broker-servers" $values.kafka.brokers -}}
-{{- with $values.cassandra.host }}
-{{- $_ := merge $site (dict "lms-cassandra.host" . "lms-cassandra.port" (int $values.cassandra.port) "lms-cassandra.tls" $values.cassandra.tls) }}
+{{- $cassandra := $values.cassandra | default dict }}
+{{- with $cassandra.host }}
+{{- $_ := merge $site (dict "lms-cassandra.host" . "lms-cassandra.port" (int $cassandra.port) "lms-cassandra.tls" $cassandra.tls) }}
 {{- end }}
-{{- with $values.cassandra.datacenter }}
+{{- with $cassandra.datacenter }}
 {{- $_ := merge $site (dict "lms-cassandra.datacenter" . "lms-cassandra.isMultiDCEnabled" true) }}
 {{- end }}
-{{- with $values.redis.host }}
-{{- $_ := merge $site (dict "redis.host" . "redis.port" (int $values.redis.port) "redis.tls" $values.redis.tls) }}
+{{- $redis := $values.redis | default dict }}
+{{- with $redis.host }}
+{{- $_ := merge $site (dict "redis.host" . "redis.port" (int $redis.port) "redis.tls" $redis.tls) }}
 {{- end }}
-{{- with $values.elasticsearch.address }}{{- $_ := set $site "es.basePath" . }}{{- end }}
-{{- $site = mergeOverwrite $site $values.config }}
+{{- with ($values.elasticsearch | default dict).address }}{{- $_ := set $site "es.basePath" . }}{{- end }}
+{{- $site = mergeOverwrite $site ($values.config | default dict) }}
 {{- range $key, $_ := $values.secrets }}
 {{- $_ := set $site $key (printf "${%s}" (include "sunbird.variable" $key)) }}
 {{- end }}
