@@ -57,7 +57,7 @@ def status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
 
 
 def _status(configured: Mapping[str, Loaded | str], *, counters: bool) -> int:
-    """Print a line for each job, with its configuration or what is wrong with that; 0 when all run and Kafka answers."""
+    """Print a line for each job, with its configuration or what is wrong with it; 0 when all run and Kafka answers."""
     clusters = {_flink(loaded) for loaded in configured.values() if isinstance(loaded, Loaded)}
     asked = {flink: _asked(flink) for flink in sorted(clusters, key=lambda flink: flink.address)}
     if counters:
