@@ -8,4 +8,6 @@ python=build/canary/bin/python
 # what Beam asks of the others goes before what setup.py pins
 printf '%s\n' "apache-beam==$version" pillow >build/canary/override.txt
 .venv/bin/uv pip install --quiet --python "$python" --override build/canary/override.txt --editable '.[test,stack,docs]'
-exec "$python" -m pytest -n 2 tests/unit tests/pipelines
+# the jar's half of Beam stays the pinned one, which a test would not have
+exec "$python" -m pytest -n 2 tests/unit tests/pipelines \
+	--deselect tests/unit/test_versions.py::test_both_halves_of_beam_are_of_one_version

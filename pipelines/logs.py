@@ -67,9 +67,14 @@ class Lines(JsonFormatter):
         return line
 
 
-def to_standard_error(job: str | None, *, as_json: bool) -> None:
-    """Let this process log to its standard error; ``job`` as for ``Lines``."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def to_standard_error(job: str | None, *, as_json: bool, instead: bool = False) -> None:
+    """Let this process log to its standard error, ``instead`` of where it may have logged; ``job`` as for ``Lines``."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=instead,
+    )
     if as_json:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(Lines(job))
@@ -101,26 +106,23 @@ _jobs: set[str] = set()
 
 
 def _arrived(job: str, as_json: bool) -> WorkerLogs:
+    is_first = not _jobs
     _jobs.add(job)
-    if not logging.getLogger().handlers and _is_worker_of_the_pool():
-        to_standard_error(None, as_json=as_json)
-    elif as_json:
-        _send_as_json()
+    from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler  # noqa: PLC0415 - not for the command
+
+    to_runner = [one for one in logging.getLogger().handlers if isinstance(one, FnApiLogRecordHandler)]
+    if not to_runner and is_first and _is_worker_of_the_pool():
+        # a library that had something to say when it was imported has made a handler, for warnings alone
+        to_standard_error(None, as_json=as_json, instead=True)
+    for handler in to_runner if as_json else ():
+        if not isinstance(handler.formatter, Lines):
+            handler.setFormatter(Lines())
     return WorkerLogs(job, as_json)
 
 
 def _is_worker_of_the_pool() -> bool:
     """Beam's pool starts `python -c "from … import SdkHarness; SdkHarness(…).run()"`."""
     return hasattr(sys.modules["__main__"], "SdkHarness")
-
-
-def _send_as_json() -> None:
-    """Where Beam's handler sends the lines to the runner."""
-    from apache_beam.runners.worker.log_handler import FnApiLogRecordHandler  # noqa: PLC0415 - not for the command
-
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, FnApiLogRecordHandler) and not isinstance(handler.formatter, Lines):
-            handler.setFormatter(Lines())
 
 
 def _job_at_work() -> str | None:

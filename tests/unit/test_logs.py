@@ -168,12 +168,14 @@ def test_a_line_of_a_group_is_of_the_job_whose_step_is_at_work(
 
 
 @pytest.mark.parametrize("as_json", [True, False])
-def test_a_worker_of_the_pool_logs_to_the_pools_standard_error(as_json: bool) -> None:
+@pytest.mark.parametrize("at_import", ["", "logging.warning('said at import: that makes a handler')\n"])
+def test_a_worker_of_the_pool_logs_to_the_pools_standard_error(as_json: bool, at_import: str) -> None:
     """Beam gives it no handler: what is below WARNING would be lost, the rest would have neither time nor level."""
     step = pickle.dumps(WorkerLogs("a-job", as_json=as_json))
     program = (
         "from apache_beam.runners.worker.sdk_worker import SdkHarness\n"
         "import logging, pickle\n"
+        f"{at_import}"
         f"pickle.loads({step!r})\n"
         "logging.getLogger('transforms.a_step').info('something %s', 'happened')\n"
     )
