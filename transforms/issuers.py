@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 import orjson
-from cachetools import TTLCache, cached
+from cachetools import TTLCache
 
 from transforms.certificate.access_code import access_code
 from transforms.certificate.badge import Certificate, badge, registry_request, signature, stored_document
@@ -37,7 +38,7 @@ from transforms.services import (
 )
 from transforms.stores import Delete, Opens, Refused, StoreUnavailable, Tables
 
-__all__ = ["BadgeIssuer", "CouldNotRevoke", "CredentialIssuer", "Issued", "Issuer", "Issues"]
+__all__ = ["BadgeIssuer", "CouldNotRevoke", "CredentialIssuer", "Issued", "Issuer", "Issues", "SvgTemplates"]
 
 _log = logging.getLogger(__name__)
 
@@ -195,6 +196,34 @@ class BadgeIssuer:
         return _OpenBadgeIssuer(self, new_id)
 
 
+class SvgTemplates:
+    """Templates by their addresses, each kept for some minutes. For many threads at once.
+
+    One thread fetches a template, and those that want the same one wait for it, in vain when it could not be had: one
+    after the other, each would wait for as long as the first one did. spec: collection-certificate-generator §3.5.5
+    """
+
+    def __init__(self, templates: Templates) -> None:
+        self._templates = templates
+        self._lock = threading.Lock()
+        self._fetched: TTLCache[str, Future[SvgTemplate]] = TTLCache(TEMPLATES_KEPT, TEMPLATE_LIFETIME_SECONDS)
+
+    def of(self, url: str) -> SvgTemplate:
+        """The template at an address. Raises what fetching and reading it raises."""
+        with self._lock:
+            found = self._fetched.get(url)
+            if is_first := found is None:
+                found = self._fetched[url] = Future()
+        if is_first:
+            try:
+                found.set_result(SvgTemplate.of(self._templates.fetch(url)))
+            except BaseException as error:
+                with self._lock:
+                    self._fetched.pop(url, None)
+                found.set_exception(error)
+        return found.result()
+
+
 class _OpenBadgeIssuer:
     def __init__(self, recipe: BadgeIssuer, new_id: Callable[[], str]) -> None:
         self._recipe = recipe
@@ -202,15 +231,11 @@ class _OpenBadgeIssuer:
         self._signing = recipe.signing.open()
         self._objects = recipe.objects.open()
         self._registry = recipe.registry.open()
-        templates = recipe.templates.open()
-        # one thread fetches a template, and those that want the same one wait for it
-        self._template = cached(
-            TTLCache[str, SvgTemplate](TEMPLATES_KEPT, TEMPLATE_LIFETIME_SECONDS), condition=threading.Condition()
-        )(lambda url: SvgTemplate.of(templates.fetch(url)))
+        self._svg_templates = SvgTemplates(recipe.templates.open())
 
     def issue(self, request: CertificateRequest, recipient: Recipient, now: datetime) -> Issued:
         certificate = Certificate.of(request, recipient, base=self._recipe.base, certificate_id=self._new_id(), now=now)
-        template = self._template(self._recipe.paths.resolve(request.svg_template))
+        template = self._svg_templates.of(self._recipe.paths.resolve(request.svg_template))
         code = access_code(self._recipe.choose)
         document = badge(certificate)
         signed = None
