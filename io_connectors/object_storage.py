@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-import threading
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -117,7 +116,6 @@ class StoredObjects:
 
     def __init__(self, recipe: ObjectStore) -> None:
         self._recipe = recipe
-        self._lock = threading.Lock()
         self._opened: Store | None = None
 
     def put(self, key: str, content: bytes, content_type: str) -> None:
@@ -184,10 +182,12 @@ class StoredObjects:
             return
 
     def _store(self) -> Store:
-        with self._lock:
-            if self._opened is None:
-                self._opened = _store(self._recipe)
-            return self._opened
+        opened = self._opened
+        if opened is None:
+            # AWS may be asked for the region. Threads that find none at once ask at once: none waits for another's
+            # time-outs
+            opened = self._opened = _store(self._recipe)
+        return opened
 
     def _tried(self, call: Callable[[Store], T]) -> T:
         def once() -> T:

@@ -9,7 +9,9 @@ import json
 import pickle
 from base64 import b64encode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 from urllib.parse import parse_qs, unquote
 
 import pytest
@@ -213,3 +215,18 @@ def test_a_local_directory_needs_no_key(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ObjectStore("local", "certificates").open().put("a.json", json.dumps({}).encode(), JSON)
     assert (tmp_path / "certificates" / "a.json").read_bytes() == b"{}"
+
+
+def test_threads_do_not_wait_for_aws_one_after_the_other(monkeypatch: pytest.MonkeyPatch):
+    """Which region a bucket is in, AWS may not say before a time-out."""
+    together = Barrier(2)
+
+    def region(*_: object) -> str:
+        together.wait(10)
+        return "ap-south-1"
+
+    monkeypatch.setattr(object_storage, "_region", region)
+    objects = ObjectStore("aws", "two-at-once", "id", "secret-1").open()
+    with ThreadPoolExecutor(2) as threads:
+        opened = [threads.submit(objects.url, key) for key in ("a", "b")]
+        assert [one.result().rpartition("/")[2] for one in opened] == ["a", "b"]
