@@ -72,7 +72,7 @@ BY_NATURE = frozenset(
 # Columns of keys that are no ids: e-mail addresses and the like, of user_lookup.
 PERSONAL = frozenset({"value"})
 # What the services are asked by POST without anything being changed.
-ASKING = ("/search", "/token")
+ASKING = ("/search", "/list", "/token")
 
 LOGGED_AT_MOST = 1_000
 
