@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,4 +261,7 @@ def _cause(error: BaseException) -> str:
     """The first line of what went wrong; Beam wraps it in the traces of its workers."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # what Flink refuses comes with its trace on one line, its line ends escaped
+    causes = re.findall(r"Caused by: (.+?)(?=\\[nt]|$)", said)
+    return causes[-1] if causes else said

@@ -12,7 +12,7 @@ from apache_beam.runners.portability.flink_runner import FlinkRunner
 from google.protobuf import json_format
 
 from deploy.local.jar import job_server_jar
-from pipelines import flink
+from pipelines import flink, runtime
 
 FLINK_OPTIONS = "org/apache/beam/runners/flink/FlinkPipelineOptions.class"
 
@@ -73,3 +73,17 @@ def test_the_options_arrive_at_beams_java_half(described: bool) -> None:
 def plain(value: Any) -> str:
     """Beam sends numbers as text, and Java reads `true` in either form."""
     return str(value).lower()
+
+
+def test_of_what_flink_refuses_the_deepest_cause_is_told() -> None:
+    """As it says of a topic that is not there, some 5,000 characters of it."""
+    cause = "java.lang.IllegalStateException: Could not find any partitions. Please check Kafka configuration"
+    answer = (
+        r'Request to http://flink:8081/v1/jars/x.jar/run failed with status 400: {"errors":["org.apache.flink.runtime.'
+        r"RestHandlerException: Could not execute application.\n\tat org.apache.flink.A.b(A.java:114)\n"
+        r"Caused by: java.lang.RuntimeException: Job x failed.\n\tat org.apache.beam.C.d(C.java:186)\n\t... 4 more\n"
+        rf"Caused by: {cause}\n\tat org.apache.beam.E.f(E.java:512)\n\t... 18 more\n"
+        r'"]}'
+    )
+    assert runtime._cause(RuntimeError(answer)) == cause
+    assert runtime._cause(RuntimeError("a plain one\nwith more")) == "a plain one"
