@@ -32,10 +32,11 @@ public class ReporterProbe {
         continue;
       }
       JobID job = new JobID();
-      var operator = taskManager
-          .addJob(job, parts[0])
-          .addTask(ExecutionAttemptID.randomId(), "A task")
-          .getOrAddOperator("[2]A step");
+      var task = taskManager.addJob(job, parts[0]).addTask(ExecutionAttemptID.randomId(), "A task");
+      task.getOrAddOperator("Source: Read from Kafka");
+      var operator = task.getOrAddOperator("[2]A step");
+      // Beam's own, of every step
+      operator.gauge("ref_AppliedPTransform_A-step_5.metric:pardo_execution_time:process_bundle_msecs:v1", (Gauge<Long>) () -> 1L);
       for (String counter : parts[1].split(",")) {
         operator.counter(parts[0] + "_" + counter).inc(7);
       }

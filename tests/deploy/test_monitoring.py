@@ -132,6 +132,11 @@ def test_what_is_asked_for_is_there(query: Ask, name: str) -> None:
         assert query(selector), f"{selector}: nothing has this name"
 
 
+def test_the_page_lists_the_counters_of_jobs_and_nothing_else(query: Ask) -> None:
+    shown = {series["metric"]["__name__"] for series in query(EXPRESSIONS["Every counter of the jobs"])}
+    assert shown == {metric_name(job, counter) for job, counters in COUNTERS.items() for counter in counters}
+
+
 def test_a_job_has_one_counter_of_dead_letters_at_most() -> None:
     for job, counters in COUNTERS.items():
         assert len([name for name in counters if re.fullmatch(r"failed-(events?|message)-count", name)]) <= 1, job
