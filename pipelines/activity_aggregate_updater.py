@@ -26,8 +26,8 @@ import apache_beam as beam
 
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
-from pipelines.settings import CassandraSettings, DedupRedisSettings, KafkaSettings, key
-from pipelines.stores import cassandra, dedup_redis, redis, search_service
+from pipelines.settings import CassandraSettings, DedupRedisSettings, HttpSettings, KafkaSettings, key
+from pipelines.stores import cassandra, dedup_redis, http, redis, search_service
 from transforms.consumption import SelectConsumption, consumption_of
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
@@ -40,7 +40,7 @@ NAME = "activity-aggregate-updater"
 IN_THE_SHADOW = {"dedup": False}
 
 
-class Settings(KafkaSettings, CassandraSettings, DedupRedisSettings):
+class Settings(KafkaSettings, CassandraSettings, DedupRedisSettings, HttpSettings):
     """spec: activity-aggregate-updater §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.coursebatch.job.request", "consumption events")
@@ -116,7 +116,7 @@ def stores(settings: Settings) -> ProgressStores:
         tables=cassandra(settings),
         relation_cache=redis(settings, settings.relation_cache_database),
         dedup=dedup_redis(settings, settings.dedup_database) if settings.dedup else None,
-        collections=search_service(settings.search_base_path),
+        collections=search_service(settings.search_base_path, http(settings)),
     )
 
 

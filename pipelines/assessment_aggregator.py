@@ -27,12 +27,11 @@ from collections.abc import Callable
 
 import apache_beam as beam
 
-from io_connectors.http import Http
 from io_connectors.services import ContentReadApi
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
-from pipelines.settings import CassandraSettings, KafkaSettings, MetaRedisSettings, key
-from pipelines.stores import calls, cassandra, meta_redis
+from pipelines.settings import CassandraSettings, HttpSettings, KafkaSettings, MetaRedisSettings, key
+from pipelines.stores import calls, cassandra, http, meta_redis
 from transforms.assessment_scores import CERTIFICATE, AssessmentStores, AssessmentTables, ScoreAssessments
 from transforms.assessment_selection import SelectAssessments
 from transforms.dead_letter import FAILED
@@ -44,7 +43,7 @@ NAME = "assessment-aggregator"
 SHARDS = 1_000
 
 
-class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings):
+class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings, HttpSettings):
     """spec: assessment-aggregator §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.telemetry.assess", "attempts")
@@ -100,7 +99,7 @@ def stores(settings: Settings) -> AssessmentStores:
         tables=cassandra(settings),
         relation_cache=meta_redis(settings, settings.relation_cache_database),
         content_cache=meta_redis(settings, settings.content_database) if settings.limit_questions else None,
-        contents=ContentReadApi(settings.content_read_prefix, Http(pool=settings.calls_at_once)),
+        contents=ContentReadApi(settings.content_read_prefix, http(settings, settings.calls_at_once)),
         calls=calls(NAME, settings.calls_at_once),
     )
 

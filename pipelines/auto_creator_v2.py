@@ -34,8 +34,8 @@ import apache_beam as beam
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, wait_seconds
 from pipelines.content_stores import content_writing, file_store, graph, json_documents, web_files, workspace
-from pipelines.settings import CassandraSettings, FileStoreSettings, KafkaSettings, Neo4jSettings, key
-from pipelines.stores import calls, cassandra
+from pipelines.settings import CassandraSettings, FileStoreSettings, HttpSettings, KafkaSettings, Neo4jSettings, key
+from pipelines.stores import calls, cassandra, http
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
 from transforms.import_objects import ImportObjects, ObjectRules, ObjectStores, SelectObjects
@@ -54,7 +54,7 @@ CLOUD_PROPS = ["variants", "downloadUrl", "appIcon", "posterImage", "pdfUrl"]
 OVERRIDE_PROPS = ["variants", "downloadUrl", "previewUrl", "pdfUrl", "lastPublishedBy"]
 
 
-class Settings(KafkaSettings, CassandraSettings, FileStoreSettings, Neo4jSettings):
+class Settings(KafkaSettings, CassandraSettings, FileStoreSettings, Neo4jSettings, HttpSettings):
     """spec: auto-creator-v2 §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.object.import.request", "import events")
@@ -110,10 +110,11 @@ class Settings(KafkaSettings, CassandraSettings, FileStoreSettings, Neo4jSetting
 def stores(settings: Settings) -> ObjectStores:
     """The stores and services that the settings name."""
     at_once = settings.calls_at_once
+    client = http(settings, at_once)
     return ObjectStores(
-        documents=json_documents(at_once),
-        web=web_files(settings, at_once),
-        hierarchies=content_writing(settings.content_base_path, "service.content.basePath", at_once),
+        documents=json_documents(client),
+        web=web_files(settings, client),
+        hierarchies=content_writing(settings.content_base_path, "service.content.basePath", client),
         objects=file_store(settings),
         directories=workspace(settings.temp_location),
         tables=cassandra(settings),

@@ -12,20 +12,20 @@ from pipelines.settings import SettingsError
 from pipelines.stores import plain
 
 
-def sunbird_rc(base_path: str | None, entity: str, api_key: SecretStr | None, at_once: int) -> SunbirdRC:
-    return SunbirdRC(base_path, entity, plain(api_key), Http(pool=at_once))
+def sunbird_rc(base_path: str | None, entity: str, api_key: SecretStr | None, client: Http) -> SunbirdRC:
+    return SunbirdRC(base_path, entity, plain(api_key), client)
 
 
-def certificate_registry(base_path: str | None, at_once: int) -> CertificateRegistryService:
-    return CertificateRegistryService(base_path, Http(pool=at_once))
+def certificate_registry(base_path: str | None, client: Http) -> CertificateRegistryService:
+    return CertificateRegistryService(base_path, client)
 
 
-def signing_service(base_path: str | None, at_once: int) -> SigningService:
-    return SigningService(base_path, Http(pool=at_once))
+def signing_service(base_path: str | None, client: Http) -> SigningService:
+    return SigningService(base_path, client)
 
 
-def template_store() -> TemplateStore:
-    return TemplateStore()
+def template_store(client: Http) -> TemplateStore:
+    return TemplateStore(client)
 
 
 def object_store(

@@ -26,10 +26,9 @@ from __future__ import annotations
 import apache_beam as beam
 
 from io_connectors.cokreat_services import ContributionService
-from io_connectors.http import Http
 from pipelines.channels import WithoutKey
-from pipelines.settings import OptionalFailedTopicSettings, key
-from pipelines.stores import calls
+from pipelines.settings import HttpSettings, OptionalFailedTopicSettings, key
+from pipelines.stores import calls, http
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
 from transforms.delete_contributors import ContributorStores, DeleteContributors, SelectDeletions
@@ -43,7 +42,7 @@ SHARDS = 1_000
 AT_ONCE = 16
 
 
-class Settings(OptionalFailedTopicSettings):
+class Settings(OptionalFailedTopicSettings, HttpSettings):
     """spec: cokreat-user-delete §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.delete.user", "deleted users")
@@ -63,7 +62,7 @@ def stores(settings: Settings) -> ContributorStores:
     """The service that the settings name."""
     pauses = (settings.retry_delay_ms / 1000,) * (settings.max_attempts - 1)
     return ContributorStores(
-        contributors=ContributionService(settings.base_url, Http(pool=AT_ONCE, retry_pauses=pauses)),
+        contributors=ContributionService(settings.base_url, http(settings, AT_ONCE, retry_pauses=pauses)),
         calls=calls(NAME, AT_ONCE),
     )
 

@@ -27,8 +27,8 @@ import apache_beam as beam
 
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
-from pipelines.settings import CassandraSettings, CloudSettings, KafkaSettings, MetaRedisSettings, key
-from pipelines.stores import calls, cassandra, cloud_paths, content_service, meta_redis, redis, user_service
+from pipelines.settings import CassandraSettings, CloudSettings, HttpSettings, KafkaSettings, MetaRedisSettings, key
+from pipelines.stores import calls, cassandra, cloud_paths, content_service, http, meta_redis, redis, user_service
 from transforms.check_certificates import (
     GENERATE,
     CertificateRules,
@@ -46,7 +46,7 @@ NAME = "collection-cert-pre-processor"
 SHARDS = 1_000
 
 
-class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings, CloudSettings):
+class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings, CloudSettings, HttpSettings):
     """spec: collection-cert-pre-processor §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.issue.certificate.request", "issue events")
@@ -87,12 +87,13 @@ class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings, CloudSetting
 
 def stores(settings: Settings) -> CheckStores:
     """The stores and services that the settings name."""
+    client = http(settings, settings.calls_at_once)
     return CheckStores(
         tables=cassandra(settings),
         content_cache=meta_redis(settings, settings.content_database),
         collection_cache=redis(settings, settings.collection_database),
-        contents=content_service(settings.content_base_path, settings.content_read_path, settings.calls_at_once),
-        users=user_service(settings.learner_base_path, settings.user_read_path, settings.calls_at_once),
+        contents=content_service(settings.content_base_path, settings.content_read_path, client),
+        users=user_service(settings.learner_base_path, settings.user_read_path, client),
         calls=calls(NAME, settings.calls_at_once),
     )
 

@@ -40,8 +40,8 @@ from pipelines.certificate_stores import (
 )
 from pipelines.channels import WithoutKey
 from pipelines.clock import any_character, epoch_millis, new_uuid
-from pipelines.settings import CassandraSettings, CloudSettings, KafkaSettings, key
-from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch, user_service
+from pipelines.settings import CassandraSettings, CloudSettings, HttpSettings, KafkaSettings, key
+from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch, http, user_service
 from transforms.certificate.credential import unwanted_texts
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
@@ -55,7 +55,7 @@ NAME = "collection-certificate-generator"
 SHARDS = 1_000
 
 
-class Settings(KafkaSettings, CassandraSettings, CloudSettings):
+class Settings(KafkaSettings, CassandraSettings, CloudSettings, HttpSettings):
     """spec: collection-certificate-generator §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.generate.certificate.request", "generate events")
@@ -147,15 +147,18 @@ def stores(settings: Settings) -> Stores:
         tell=TellStores(
             tables=tables,
             batches=f"{settings.keyspace}.{settings.batches_table}",
-            users=user_service(settings.learner_base_path, "/private/user/v1/read", settings.calls_at_once),
+            users=user_service(
+                settings.learner_base_path, "/private/user/v1/read", http(settings, settings.calls_at_once)
+            ),
             calls=waiting,
         ),
     )
 
 
 def _rc_issuer(settings: Settings) -> Issues:
+    client = http(settings, settings.calls_at_once)
     return CredentialIssuer(
-        credentials=sunbird_rc(settings.rc_base_path, settings.rc_entity, settings.rc_api_key, settings.calls_at_once),
+        credentials=sunbird_rc(settings.rc_base_path, settings.rc_entity, settings.rc_api_key, client),
         entity=settings.rc_entity,
         paths=cloud_paths(settings),
         unwanted=unwanted_texts(settings.unwanted),
@@ -167,11 +170,12 @@ def _rc_issuer(settings: Settings) -> Issues:
 
 
 def _badge_issuer(settings: Settings) -> Issues:
+    client = http(settings, settings.calls_at_once)
     return BadgeIssuer(
         base=f"{settings.certificate_domain}/certs",
         paths=cloud_paths(settings),
-        templates=template_store(),
-        signing=signing_service(settings.signing_base_path, settings.calls_at_once),
+        templates=template_store(client),
+        signing=signing_service(settings.signing_base_path, client),
         objects=object_store(
             settings.store_kind,
             settings.store_container,
@@ -179,7 +183,7 @@ def _badge_issuer(settings: Settings) -> Issues:
             settings.store_secret,
             settings.store_endpoint,
         ),
-        registry=certificate_registry(settings.registry_base_path, settings.calls_at_once),
+        registry=certificate_registry(settings.registry_base_path, client),
         choose=any_character,
     )
 

@@ -77,7 +77,7 @@ NOT_USED_HERE: tuple[tuple[str, str], ...] = (
         r"|(sunbird_)?mail_server_\w+|sms_\w+|fcm_\w+|sunbird_(msg_91|notification|fcm)_\w+"
         r"|content_auto_creator\.(allowed_\w+|content_\w+|bulk_\w+|artifact_\w+|temp_\w+|api_\w+|maxIteration|g_\w+"
         r"|gdrive\.\w+|\w+_backoff_delay|actions)|object\.(cloud_props|override_manifest_props)|search_(exists_)?fields"
-        r"|batch_search_api|sunbird_(sso|keycloak)_\w+",
+        r"|batch_search_api|sunbird_(sso|keycloak)_\w+|http\.(connect|read)\.timeout\.seconds",
         "this job does not need it",
     ),
 )

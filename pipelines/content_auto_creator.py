@@ -44,8 +44,8 @@ from pipelines.content_stores import (
     web_files,
     workspace,
 )
-from pipelines.settings import FileStoreSettings, KafkaSettings, Neo4jSettings, key
-from pipelines.stores import calls
+from pipelines.settings import FileStoreSettings, HttpSettings, KafkaSettings, Neo4jSettings, key
+from pipelines.stores import calls, http
 from transforms.content_imports import ImportRules
 from transforms.copied_files import BackOff
 from transforms.create_contents import CreateContents, CreationRules, CreationStores, SelectImports
@@ -80,7 +80,7 @@ OF_CREATE = names("name, code, mimeType, contentType, framework, processId, prim
 SEARCH_FIELDS = names("identifier, mimeType, pkgVersion, channel, status, origin, originData, artifactUrl")
 
 
-class Settings(KafkaSettings, FileStoreSettings, Neo4jSettings):
+class Settings(KafkaSettings, FileStoreSettings, Neo4jSettings, HttpSettings):
     """spec: content-auto-creator §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.auto.creation.job.request", "import events")
@@ -162,13 +162,14 @@ class Settings(KafkaSettings, FileStoreSettings, Neo4jSettings):
 def stores(settings: Settings) -> CreationStores:
     """The stores and services that the settings name."""
     at_once = settings.calls_at_once
+    client = http(settings, at_once)
     return CreationStores(
-        contents=content_writing(settings.content_base_path, "service.content_service.basePath", at_once),
-        search=content_search(settings.search_base_path, at_once),
+        contents=content_writing(settings.content_base_path, "service.content_service.basePath", client),
+        search=content_search(settings.search_base_path, client),
         graph=graph(settings, settings.neo4j_graph, at_once),
-        web=web_files(settings, at_once),
+        web=web_files(settings, client),
         drive=google_drive(
-            settings, settings.drive_base_url, settings.drive_application, settings.drive_credentials, at_once
+            settings, settings.drive_base_url, settings.drive_application, settings.drive_credentials, client
         ),
         objects=file_store(settings),
         directories=workspace(settings.temp_location),

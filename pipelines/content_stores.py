@@ -19,29 +19,29 @@ from pipelines.stores import plain
 T = TypeVar("T")
 
 
-def content_writing(base_path: str | None, setting: str, at_once: int) -> ContentWritingService:
+def content_writing(base_path: str | None, setting: str, client: Http) -> ContentWritingService:
     """``setting`` is the key of ``base_path``."""
-    return ContentWritingService(base_path, setting, Http(pool=at_once))
+    return ContentWritingService(base_path, setting, client)
 
 
-def content_search(base_path: str | None, at_once: int) -> ContentSearchService:
-    return ContentSearchService(base_path, Http(pool=at_once))
+def content_search(base_path: str | None, client: Http) -> ContentSearchService:
+    return ContentSearchService(base_path, client)
 
 
-def json_documents(at_once: int) -> JsonDocuments:
-    return JsonDocuments(Http(pool=at_once))
+def json_documents(client: Http) -> JsonDocuments:
+    return JsonDocuments(client)
 
 
-def web_files(settings: FileStoreSettings, at_once: int) -> WebFiles:
-    return WebFiles(settings.download_seconds, Http(pool=at_once))
+def web_files(settings: FileStoreSettings, client: Http) -> WebFiles:
+    return WebFiles(settings.download_seconds, client)
 
 
 def google_drive(
-    settings: FileStoreSettings, base_url: str, application: str, credentials: SecretStr | None, at_once: int
+    settings: FileStoreSettings, base_url: str, application: str, credentials: SecretStr | None, client: Http
 ) -> GoogleDrive:
     """Raises SettingsError for credentials that are none."""
     seconds = settings.download_seconds
-    return _checked(lambda: GoogleDrive(base_url, application, plain(credentials), seconds, Http(pool=at_once)))
+    return _checked(lambda: GoogleDrive(base_url, application, plain(credentials), seconds, client))
 
 
 def file_store(settings: FileStoreSettings) -> ObjectStore:

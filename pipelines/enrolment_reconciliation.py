@@ -31,8 +31,8 @@ import apache_beam as beam
 
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
-from pipelines.settings import CassandraSettings, KafkaSettings, RedisSettings, key
-from pipelines.stores import cassandra, redis, search_service
+from pipelines.settings import CassandraSettings, HttpSettings, KafkaSettings, RedisSettings, key
+from pipelines.stores import cassandra, http, redis, search_service
 from transforms.consumption import SelectConsumption
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
@@ -54,7 +54,7 @@ SHARDS = 1_000
 AT_ONCE = 250
 
 
-class Settings(KafkaSettings, CassandraSettings, RedisSettings):
+class Settings(KafkaSettings, CassandraSettings, RedisSettings, HttpSettings):
     """spec: enrolment-reconciliation §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.batch.enrolment.sync.request", "requests to count again")
@@ -109,7 +109,7 @@ def stores(settings: Settings) -> ReconciliationStores:
     return ReconciliationStores(
         tables=cassandra(settings),
         relation_cache=redis(settings, settings.relation_cache_database),
-        collections=search_service(settings.search_base_path),
+        collections=search_service(settings.search_base_path, http(settings)),
     )
 
 

@@ -28,8 +28,8 @@ from pydantic import SecretStr
 from pipelines.certificate_stores import sunbird_rc
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
-from pipelines.settings import CassandraSettings, CloudSettings, KafkaSettings, key
-from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch
+from pipelines.settings import CassandraSettings, CloudSettings, HttpSettings, KafkaSettings, key
+from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch, http
 from transforms.certificate.credential import unwanted_texts
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
@@ -42,7 +42,7 @@ NAME = "legacy-certificate-migrator"
 SHARDS = 1_000
 
 
-class Settings(KafkaSettings, CassandraSettings, CloudSettings):
+class Settings(KafkaSettings, CassandraSettings, CloudSettings, HttpSettings):
     """spec: legacy-certificate-migrator §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.legacy.certificate.migrate", "migrate events")
@@ -77,11 +77,12 @@ class Settings(KafkaSettings, CassandraSettings, CloudSettings):
 
 def stores(settings: Settings) -> MigrationStores:
     """The stores and services that the settings name."""
+    client = http(settings, settings.calls_at_once)
     return MigrationStores(
         tables=cassandra(settings),
         enrolments=f"{settings.keyspace}.{settings.enrolments_table}",
         registry=f"{settings.registry_keyspace}.{settings.registry_table}",
-        credentials=sunbird_rc(settings.rc_base_path, settings.rc_entity, settings.rc_api_key, settings.calls_at_once),
+        credentials=sunbird_rc(settings.rc_base_path, settings.rc_entity, settings.rc_api_key, client),
         entity=settings.rc_entity,
         documents=elasticsearch(settings.elasticsearch_hosts),
         calls=calls(NAME, settings.calls_at_once),

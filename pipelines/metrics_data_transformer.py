@@ -27,10 +27,9 @@ from __future__ import annotations
 import apache_beam as beam
 
 from io_connectors.cokreat_services import ContentRepository
-from io_connectors.http import Http
 from pipelines.channels import WithoutKey
-from pipelines.settings import OptionalFailedTopicSettings, key
-from pipelines.stores import calls
+from pipelines.settings import HttpSettings, OptionalFailedTopicSettings, key
+from pipelines.stores import calls, http
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
 from transforms.transform_metrics import MetricsStores, SelectMetrics, TransformMetrics
@@ -46,7 +45,7 @@ METRICS = ["me_totalRatingsCount", "me_averageRating", "me_totalTimeSpentInSec",
 _ADDRESS = r"^https?://[^\s/]+"
 
 
-class Settings(OptionalFailedTopicSettings):
+class Settings(OptionalFailedTopicSettings, HttpSettings):
     """spec: metrics-data-transformer §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.learning.graph.events", "changes of nodes")
@@ -72,14 +71,14 @@ class Settings(OptionalFailedTopicSettings):
 def stores(settings: Settings) -> MetricsStores:
     """The services that the settings name."""
     pauses = (settings.retry_delay_ms / 1000,) * (settings.max_attempts - 1)
-    http = Http(pool=AT_ONCE, retry_pauses=pauses)
+    client = http(settings, AT_ONCE, retry_pauses=pauses)
     return MetricsStores(
         consumption=ContentRepository(
             "content service",
             "service.content.basePath",
             settings.content_base_path,
             read_path=settings.read_path,
-            http=http,
+            http=client,
         ),
         sourcing=ContentRepository(
             "sourcing content service",
@@ -88,7 +87,7 @@ def stores(settings: Settings) -> MetricsStores:
             settings.read_path,
             settings.update_path,
             frozenset(settings.left_alone),
-            http,
+            client,
         ),
         calls=calls(NAME, AT_ONCE),
     )

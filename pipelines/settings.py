@@ -201,6 +201,17 @@ class DryRunSettings(JobSettings):
         return f"{group}-dry-run" if info.data.get("dry_run") else group
 
 
+class HttpSettings(JobSettings):
+    """How long services are waited for (spec: core §8)."""
+
+    http_connect_timeout: int = key(
+        "http.connect.timeout.seconds", 10, "longest wait for a connection to a service", ge=1
+    )
+    http_read_timeout: int = key(
+        "http.read.timeout.seconds", 60, "longest wait for a service's answer, and for each pause in it", ge=1
+    )
+
+
 class CassandraSettings(JobSettings):
     """The Cassandra cluster of the LMS."""
 

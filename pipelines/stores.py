@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import SecretStr
 
 from io_connectors.cassandra import Cassandra
@@ -16,6 +18,7 @@ from pipelines.settings import (
     CloudSettings,
     DedupRedisSettings,
     DpRedisSettings,
+    HttpSettings,
     MetaRedisSettings,
     MlCassandraSettings,
     MongoSettings,
@@ -113,24 +116,29 @@ def calls(name: str, at_once: int) -> Threads:
     return Threads(name, at_once)
 
 
-def account_service(base_path: str | None, read_path: str, at_once: int) -> AccountService:
-    return AccountService(base_path, read_path, Http(pool=at_once))
+def http(settings: HttpSettings, at_once: int = 10, **more: Any) -> Http:
+    """The client of services, for so many calls at once; ``more`` of its recipe."""
+    return Http(settings.http_connect_timeout, settings.http_read_timeout, at_once, **more)
 
 
-def batch_service(base_path: str | None, search_path: str, at_once: int) -> BatchService:
-    return BatchService(base_path, search_path, Http(pool=at_once))
+def account_service(base_path: str | None, read_path: str, client: Http) -> AccountService:
+    return AccountService(base_path, read_path, client)
 
 
-def content_service(base_path: str | None, read_path: str, at_once: int) -> ContentService:
-    return ContentService(base_path, read_path, Http(pool=at_once))
+def batch_service(base_path: str | None, search_path: str, client: Http) -> BatchService:
+    return BatchService(base_path, search_path, client)
 
 
-def user_service(base_path: str | None, read_path: str, at_once: int) -> UserService:
-    return UserService(base_path, read_path, Http(pool=at_once))
+def content_service(base_path: str | None, read_path: str, client: Http) -> ContentService:
+    return ContentService(base_path, read_path, client)
 
 
-def search_service(base_path: str | None) -> SearchService:
-    return SearchService(base_path, Http())
+def user_service(base_path: str | None, read_path: str, client: Http) -> UserService:
+    return UserService(base_path, read_path, client)
+
+
+def search_service(base_path: str | None, client: Http) -> SearchService:
+    return SearchService(base_path, client)
 
 
 def elasticsearch(hosts: str) -> Elasticsearch:

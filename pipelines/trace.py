@@ -121,7 +121,7 @@ def stores(settings: TraceSettings) -> TraceStores:
     http = Http(_CONNECT_SECONDS, _ANSWER_SECONDS, 1, _PAUSES)
     impatient = partial(replace, connect_timeout=_CONNECT_SECONDS, read_timeout=_ANSWER_SECONDS, retry_pauses=_PAUSES)
     of_check, of_issue = settings.check, settings.issue
-    rc = sunbird_rc(of_issue.rc_base_path, of_issue.rc_entity, of_issue.rc_api_key, 1)
+    rc = sunbird_rc(of_issue.rc_base_path, of_issue.rc_entity, of_issue.rc_api_key, http)
     return TraceStores(
         tables=replace(
             cassandra(settings.progress),
@@ -132,10 +132,10 @@ def stores(settings: TraceSettings) -> TraceStores:
         relation_cache=impatient(redis(settings.progress, settings.progress.relation_cache_database)),
         content_cache=impatient(meta_redis(of_check, of_check.content_database)),
         collection_cache=impatient(redis(of_check, of_check.collection_database)),
-        collections=replace(search_service(settings.progress.search_base_path), http=http),
-        contents=replace(content_service(of_check.content_base_path, of_check.content_read_path, 1), http=http),
-        users=replace(user_service(of_check.learner_base_path, of_check.user_read_path, 1), http=http),
-        credentials=replace(rc, http=http) if of_issue.with_rc else None,
+        collections=search_service(settings.progress.search_base_path, http),
+        contents=content_service(of_check.content_base_path, of_check.content_read_path, http),
+        users=user_service(of_check.learner_base_path, of_check.user_read_path, http),
+        credentials=rc if of_issue.with_rc else None,
         topics=Kafka(settings.progress.kafka_broker_servers),
     )
 

@@ -27,10 +27,9 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from io_connectors.http import Http
 from io_connectors.read_apis import FrameworkReadApi, UserReadApi
-from pipelines.settings import KafkaSettings, MetaRedisSettings, key
-from pipelines.stores import calls, meta_redis
+from pipelines.settings import HttpSettings, KafkaSettings, MetaRedisSettings, key
+from pipelines.stores import calls, http, meta_redis
 from transforms.decode import Record
 from transforms.update_user_cache import SelectUserChanges, UpdateUserCache, UserCacheStores
 from transforms.user_cache import SignIn
@@ -41,7 +40,7 @@ NAME = "user-cache-updater-2.0"
 SHARDS = 1_000
 
 
-class Settings(KafkaSettings, MetaRedisSettings):
+class Settings(KafkaSettings, MetaRedisSettings, HttpSettings):
     """spec: user-cache-updater §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.telemetry.audit", "AUDIT events")
@@ -93,7 +92,7 @@ class Settings(KafkaSettings, MetaRedisSettings):
 
 def stores(settings: Settings) -> UserCacheStores:
     """The store and the services that the settings name."""
-    http = Http(pool=settings.calls_at_once)
+    client = http(settings, settings.calls_at_once)
     return UserCacheStores(
         profiles=meta_redis(settings, settings.profiles_database),
         users=UserReadApi(
@@ -101,9 +100,9 @@ def stores(settings: Settings) -> UserCacheStores:
             settings.user_read_path,
             settings.user_read_fields,
             settings.user_read_errors,
-            http,
+            client,
         ),
-        frameworks=FrameworkReadApi(settings.taxonomy_base_path, settings.framework_read_path, http),
+        frameworks=FrameworkReadApi(settings.taxonomy_base_path, settings.framework_read_path, client),
         calls=calls(NAME, settings.calls_at_once),
     )
 

@@ -35,8 +35,8 @@ from io_connectors.http import Http
 from io_connectors.keycloak import SECONDS, Keycloak
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
-from pipelines.settings import CassandraSettings, DryRunSettings, KafkaSettings, MetaRedisSettings, key
-from pipelines.stores import account_service, calls, cassandra, meta_redis, plain, redis
+from pipelines.settings import CassandraSettings, DryRunSettings, HttpSettings, KafkaSettings, MetaRedisSettings, key
+from pipelines.stores import account_service, calls, cassandra, http, meta_redis, plain, redis
 from transforms.clean_up_users import AUDIT, CleanUpUsers, DeletionStores, SelectDeletions, UserTables
 from transforms.decode import Record
 
@@ -48,7 +48,7 @@ SHARDS = 1_000
 AT_ONCE = 50
 
 
-class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings, DryRunSettings):
+class Settings(KafkaSettings, CassandraSettings, MetaRedisSettings, HttpSettings, DryRunSettings):
     """spec: user-deletion-cleanup §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.delete.user", "deleted users")
@@ -93,7 +93,9 @@ def stores(settings: Settings) -> DeletionStores:
     return DeletionStores(
         tables=cassandra(settings),
         profiles=tuple({(server.host, server.port): server for server in profiles}.values()),
-        accounts=account_service(settings.userorg_base_path, settings.user_read_api, settings.calls_at_once),
+        accounts=account_service(
+            settings.userorg_base_path, settings.user_read_api, http(settings, settings.calls_at_once)
+        ),
         identities=Keycloak(
             settings.sso_url,
             settings.sso_realm,

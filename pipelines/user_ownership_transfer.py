@@ -28,8 +28,8 @@ from __future__ import annotations
 
 import apache_beam as beam
 
-from pipelines.settings import CassandraSettings, DryRunSettings, KafkaSettings, key
-from pipelines.stores import account_service, batch_service, calls, cassandra, elasticsearch
+from pipelines.settings import CassandraSettings, DryRunSettings, HttpSettings, KafkaSettings, key
+from pipelines.stores import account_service, batch_service, calls, cassandra, elasticsearch, http
 from transforms.decode import Record
 from transforms.transfer_ownership import SelectTransfers, TransferOwnership, TransferStores
 
@@ -39,7 +39,7 @@ NAME = "user-ownership-transfer"
 AT_ONCE = 50
 
 
-class Settings(KafkaSettings, CassandraSettings, DryRunSettings):
+class Settings(KafkaSettings, CassandraSettings, HttpSettings, DryRunSettings):
     """spec: user-ownership-transfer §5"""
 
     kafka_input_topic: str = key("kafka.input.topic", "{env}.user.ownership.transfer", "transfers")
@@ -68,12 +68,13 @@ class Settings(KafkaSettings, CassandraSettings, DryRunSettings):
 
 def stores(settings: Settings) -> TransferStores:
     """The stores and services that the settings name."""
+    client = http(settings, settings.calls_at_once)
     return TransferStores(
         tables=cassandra(settings),
         batches=f"{settings.keyspace}.{settings.batches_table}",
         users=f"{settings.user_keyspace}.{settings.user_table}",
-        accounts=account_service(settings.userorg_base_path, settings.user_read_api, settings.calls_at_once),
-        search=batch_service(settings.lms_base_path, settings.batch_search_api, settings.calls_at_once),
+        accounts=account_service(settings.userorg_base_path, settings.user_read_api, client),
+        search=batch_service(settings.lms_base_path, settings.batch_search_api, client),
         documents=elasticsearch(settings.elasticsearch_hosts),
         calls=calls(NAME, settings.calls_at_once),
     )
