@@ -141,7 +141,7 @@ def in_memory(name: str, totals: Mapping[str, str]) -> Site:
 def on_servers(settings: Mapping[str, Any], run: str, totals: Mapping[str, str]) -> Iterator[Site]:
     """A site on the servers that a stack's settings name, in keyspaces and databases of its own, gone afterwards."""
     keyspaces = {"sunbird_courses": f"{run}_courses", "dev_hierarchy_store": f"{run}_hierarchies"}
-    collections = search_service(settings["service.search.basePath"])
+    collections = search_service(settings["service.search.basePath"], Http())
     contents = ContentReadApi(f"{settings['service.content.basePath']}/content/v3/read", Http())
     databases = (RELATIONS, UNITS, CONTENTS, DEDUP)
     servers = [redis.Redis(settings["redis.host"], settings["redis.port"], database) for database in databases]
