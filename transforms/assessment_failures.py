@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
 
-from transforms.dead_letter import LARGEST_DEAD_LETTER
+from transforms.dead_letter import LARGEST_DEAD_LETTER, largest_with_text
 from transforms.decode import id_at
 
 __all__ = ["Keyed", "failed_event", "unchanged_event"]
@@ -20,9 +21,11 @@ SOURCE = "AssessmentAggregator"
 def failed_event(reason: str, value: bytes | None, parsed: dict[str, Any] | None = None) -> Keyed:
     """The event with ``metadata.validation_error``, or, when there is none, the record's text in ``rawEvent``.
 
-    What would be above 5,000,000 bytes keeps the beginning of its text, and ``metadata.cut`` is the number of bytes
-    of the original.
+    What would be above 5,000,000 bytes (1,000,000 of what is no text, see ``largest_with_text``) keeps the beginning
+    of its text, and ``metadata.cut`` is the number of bytes of the original.
     """
+    limit = LARGEST_DEAD_LETTER
+    written = None
     metadata: dict[str, Any] = {"validation_error": reason, "src": SOURCE}
     if parsed is not None:
         earlier, flags = parsed.get("metadata"), parsed.get("flags")
@@ -31,17 +34,16 @@ def failed_event(reason: str, value: bytes | None, parsed: dict[str, Any] | None
             "flags": {} if flags is None else flags,
             "metadata": {**earlier, **metadata} if isinstance(earlier, dict) else metadata,
         }
-        try:
+        # what can be read can not always be written: orjson writes fewer levels than it reads
+        with suppress(TypeError):
             written = orjson.dumps(marked)
-        except TypeError:
-            # what can be read can not always be written: orjson writes fewer levels than it reads
-            written = _raw(metadata, value)
-    else:
+    if written is None:
         written = _raw(metadata, value)
-    if len(written) > LARGEST_DEAD_LETTER:
+        limit = largest_with_text(written, value)
+    if len(written) > limit:
         original = value or b""
         # a byte may become six when it is escaped
-        written = _raw({**metadata, "cut": len(original)}, original[: LARGEST_DEAD_LETTER // 7])
+        written = _raw({**metadata, "cut": len(original)}, original[: limit // 7])
     return _keyed(parsed, written)
 
 

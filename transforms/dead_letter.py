@@ -6,13 +6,15 @@ from typing import Any
 
 import orjson
 
-__all__ = ["FAILED", "LARGEST_DEAD_LETTER", "dead_letter"]
+__all__ = ["FAILED", "LARGEST_DEAD_LETTER", "dead_letter", "largest_with_text"]
 
 FAILED = "failed"
 """The output tag of every step that can fail on data. A job that leaves it without a sink is refused."""
 
 # Kafka refuses a record above its topic's limit, and a refused dead letter would stop the job for good.
 LARGEST_DEAD_LETTER = 5_000_000
+# Of what is no text: below Kafka's own limit, which is 1 MiB.
+_LARGEST_OF_NO_TEXT = 1_000_000
 # One event may name thousands of learners, each with a reason of its own.
 LONGEST_REASON = 20_000
 
@@ -24,8 +26,9 @@ def dead_letter(
 
     A ``parsed`` object is kept with all its members, plus ``jobName`` and ``failInfo``; anything else goes, as text,
     into ``rawEvent``. A dead letter above 5,000,000 bytes keeps the beginning of its text and says so in
-    ``failInfo.cut``, the number of bytes of the original. A ``reason`` above 20,000 characters ends in ``…``. ``code``
-    is ``failInfo.errorCode``, where a job has one. spec: core §4.3, merge-user-courses §6
+    ``failInfo.cut``, the number of bytes of the original; so does one above 1,000,000 bytes of what is no text (see
+    ``largest_with_text``). A ``reason`` above 20,000 characters ends in ``…``. ``code`` is ``failInfo.errorCode``,
+    where a job has one. spec: core §4.3, merge-user-courses §6
     """
     if len(reason) > LONGEST_REASON:
         reason = f"{reason[:LONGEST_REASON]}…"
@@ -34,21 +37,30 @@ def dead_letter(
         del about["failInfo"]["errorCode"]
     if parsed is not None:
         try:
-            return _within_limit({**parsed, **about}, about, value)
+            return _within_limit(orjson.dumps({**parsed, **about}), LARGEST_DEAD_LETTER, about, value)
         except TypeError:
             # what can be read can not always be written: orjson writes fewer levels than it reads
             pass
-    return _within_limit({**about, "rawEvent": _text(value)}, about, value)
+    written = orjson.dumps({**about, "rawEvent": _text(value)})
+    return _within_limit(written, largest_with_text(written, value), about, value)
 
 
-def _within_limit(letter: dict[str, Any], about: dict[str, Any], value: bytes | None) -> bytes:
-    written = orjson.dumps(letter)
-    if len(written) <= LARGEST_DEAD_LETTER:
+def largest_with_text(written: bytes, original: bytes | None) -> int:
+    """The most bytes that a letter may have which holds the text of a record.
+
+    What more than doubles as text is none: compressed data, another encoding. Producers' compression does not make up
+    for that, and a failed topic with the input's limit would refuse the letter of a record near it.
+    """
+    return LARGEST_DEAD_LETTER if len(written) <= 2 * len(original or b"") else _LARGEST_OF_NO_TEXT
+
+
+def _within_limit(written: bytes, limit: int, about: dict[str, Any], value: bytes | None) -> bytes:
+    if len(written) <= limit:
         return written
     original = value or b""
     fail_info = {**about["failInfo"], "cut": len(original)}
     # a byte may become six when it is escaped
-    return orjson.dumps({**about, "failInfo": fail_info, "rawEvent": _text(original[: LARGEST_DEAD_LETTER // 7])})
+    return orjson.dumps({**about, "failInfo": fail_info, "rawEvent": _text(original[: limit // 7])})
 
 
 def _text(value: bytes | None) -> str:

@@ -59,6 +59,13 @@ def test_what_is_larger_than_a_topic_takes_is_cut():
         validator("assessment-failed").validate(letter)
 
 
+def test_bytes_that_are_no_text_fit_a_topic_of_the_input_s_size():
+    value = failed_event("why", b"\xff" * 1_000_000)[1]
+    assert len(value) <= 1_000_000
+    assert orjson.loads(value)["metadata"]["cut"] == 1_000_000
+    validator("assessment-failed").validate(orjson.loads(value))
+
+
 def test_what_can_be_read_but_not_written():
     original = b'{"a":\n' + b"[" * 500 + b"]" * 500 + b"}"
     parsed = orjson.loads(original)

@@ -1,6 +1,10 @@
 """Dead letters: core §4.3."""
 
+import gzip
+from random import Random
+
 import orjson
+import pytest
 
 from transforms.dead_letter import LARGEST_DEAD_LETTER, LONGEST_REASON, dead_letter
 
@@ -30,6 +34,24 @@ def test_a_dead_letter_fits_the_topic_and_says_what_was_cut():
     letter = dead_letter("some-job", "not JSON", value)
     assert len(letter) <= LARGEST_DEAD_LETTER
     assert orjson.loads(letter)["failInfo"]["cut"] == 2_000_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [gzip.compress(Random(1).randbytes(1_000_000)), ("x" * 500_000).encode("utf-16"), b"\x01" * 1_000_000],
+    ids=["compressed", "utf-16", "control characters"],
+)
+def test_bytes_that_are_no_text_fit_a_topic_of_the_input_s_size(value: bytes):
+    """They more than double as text, which Kafka's limit of a MiB by default would refuse, and so stop the job."""
+    letter = dead_letter("some-job", "not JSON", value)
+    assert len(letter) <= 1_000_000
+    assert orjson.loads(letter)["failInfo"]["cut"] == len(value)
+    assert orjson.loads(letter)["rawEvent"].startswith(value[:100].decode("utf-8", "replace")[:90])
+
+
+def test_text_in_quotes_is_kept_whole():
+    value = b'{"name": "\\n"' * 100_000
+    assert orjson.loads(dead_letter("some-job", "not JSON", value))["rawEvent"] == value.decode()
 
 
 def test_two_megabytes_of_text_are_kept_whole():
