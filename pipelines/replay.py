@@ -25,6 +25,8 @@ SECONDS = 30
 # of syslog's levels; what goes wrong is raised, and said once
 SILENT = 0
 RECORDS_AT_ONCE = 2_000
+# as of the jobs' own producer (pipelines.runtime): the topic's limit counts, not the client's
+LARGEST_RECORD = 33_554_432
 
 Doing = Callable[[str], None]
 
@@ -87,7 +89,15 @@ def replay(
     """
     outcome = Outcome()
     reader = _Reader(brokers)
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 5, "enable.idempotence": True, "log_level": SILENT})
+    producer = Producer(
+        {
+            "bootstrap.servers": brokers,
+            "linger.ms": 5,
+            "enable.idempotence": True,
+            "message.max.bytes": LARGEST_RECORD,
+            "log_level": SILENT,
+        }
+    )
     try:
         doing("looking for what was put back before")
         marks = _marks(reader, input_topic, selection.since)

@@ -43,7 +43,7 @@ class Site:
             deleted.result(SECONDS)
 
     def fail(self, *letters: bytes, at: int | None = None) -> None:
-        producer = Producer({"bootstrap.servers": self.brokers})
+        producer = Producer({"bootstrap.servers": self.brokers, "message.max.bytes": 5_242_880})
         for letter in letters:
             producer.produce(self.failed, letter, timestamp=at or int(time.time() * 1000))
         assert producer.flush(SECONDS) == 0
@@ -107,6 +107,14 @@ def test_only_the_letters_of_a_time(site: Site) -> None:
     assert site.put_back() == [b'{"n":2}']
     site.replay("--until", between)
     assert site.put_back() == [b'{"n":1}', b'{"n":2}']
+
+
+def test_a_large_letter_comes_back_and_keeps_no_other_back(site: Site) -> None:
+    """A topic takes more than a client sends by itself, which is a million bytes."""
+    large = dead_letter(JOB, "large", b"", {"text": "x" * 3_000_000})
+    site.fail(letter("before", n=1), large, letter("after", n=2))
+    site.replay()
+    assert sorted(map(len, site.put_back())) == [7, 7, len(b'{"text":""}') + 3_000_000]
 
 
 def test_what_kafka_deletes_meanwhile_takes_nothing_else_along(site: Site) -> None:
