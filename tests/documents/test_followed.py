@@ -13,8 +13,8 @@ import pytest
 
 from tests.documents.pages import COMMANDS, PAGES, ROOT, Block, Shell, follow, parsed
 
-# Images, charts and compose: tests/deploy has them.
-ELSEWHERE = {"docs/operations/kubernetes.md"}
+# Images, charts and compose: tests/deploy has them. Blocks of Python: tests/unit/test_testing_page.py executes them.
+ELSEWHERE = {"docs/operations/kubernetes.md", "docs/testing.md"}
 LANGUAGES = {COMMANDS, "text", "yaml", "json"}
 # every block of commands that is not executed, by the reason in front of it
 NOT_EXECUTED = {
