@@ -14,11 +14,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from transforms.certificate_templates import BrokenTemplate, Template
+
 __all__ = [
     "InvalidCriteria",
     "check_enrolment",
     "check_score",
     "check_user",
+    "criteria_of",
     "issued_entry",
     "json_equal",
     "number_of",
@@ -60,6 +63,14 @@ def valid_criteria(criteria: Any) -> dict[str, Any]:
         if not isinstance(criteria.get(name), dict | None):
             raise InvalidCriteria(f"criteria.{name} is no object")
     return criteria
+
+
+def criteria_of(template: Template) -> dict[str, Any]:
+    """A template's criteria, as ``valid_criteria``. Raises InvalidCriteria, also for a text that is no JSON object."""
+    try:
+        return valid_criteria(template.json_object("criteria"))
+    except BrokenTemplate as error:
+        raise InvalidCriteria(str(error)) from error
 
 
 def issued_entry(issued: Iterable[Mapping[str, str]] | None, name: str) -> Mapping[str, str] | None:

@@ -24,9 +24,9 @@ from transforms.certificate_criteria import (
     check_enrolment,
     check_score,
     check_user,
+    criteria_of,
     issued_entry,
     score_percentages,
-    valid_criteria,
 )
 from transforms.certificate_templates import BrokenTemplate, Template, svg_templates
 from transforms.cloud_paths import CloudPaths
@@ -251,7 +251,7 @@ class CheckCertificates(KeyedBatch):
     def _certificate(self, learner: _Learner, template: Template, counts: Counter[str]) -> dict[str, Any]:
         """The generate event of a learner and template. Raises NotEligible, and what is wrong with the data."""
         request = learner.request
-        criteria = _criteria_of(template)
+        criteria = criteria_of(template)
 
         counts["db-read-count"] += 1
         row = learner.enrolment()
@@ -359,14 +359,6 @@ def _first(rows: list[Row] | Refused) -> Row | None:
     if isinstance(rows, Refused):
         raise rows
     return rows[0] if rows else None
-
-
-def _criteria_of(template: Template) -> dict[str, Any]:
-    """Raises InvalidCriteria, also for what is not JSON. spec: collection-cert-pre-processor §3.3"""
-    try:
-        return valid_criteria(template.json_object("criteria"))
-    except BrokenTemplate as error:
-        raise InvalidCriteria(str(error)) from error
 
 
 def _refuse(reason: str | None) -> None:

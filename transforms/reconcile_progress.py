@@ -19,15 +19,14 @@ from apache_beam.pvalue import TaggedOutput
 from transforms.audit import NewId, certificate_request, enrolment_audit
 from transforms.consumption import Consumption, Work, enrolment_of
 from transforms.counters import count
-from transforms.dead_letter import FAILED, dead_letter
-from transforms.decode import parse_object, value_at
+from transforms.decode import value_at
 from transforms.enrolments import Enrolment
 from transforms.keyed_batch import KeyedBatch
 from transforms.progress import RETIRED, Delivery, EnrolmentState, Outcome, Rules, advance
 from transforms.progress_rows import ProgressRows, ProgressTables
 from transforms.relations import KnownStatuses, RelationCache, Relations
 from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Tables
-from transforms.update_progress import AUDIT, CERTIFICATE, failed_consumption
+from transforms.update_progress import AUDIT, CERTIFICATE, failed_consumption, failed_work
 
 __all__ = [
     "AUDIT",
@@ -134,7 +133,7 @@ class ReconcileProgress(KeyedBatch):
 
     def refuse(self, payload: bytes, error: Exception) -> list[TaggedOutput]:
         count(self._job, "failed-events-count")
-        return [self._dead_letter(Work.from_bytes(payload), f"could not be handled: {type(error).__name__}")]
+        return [failed_work(self._job, Work.from_bytes(payload), f"could not be handled: {type(error).__name__}")]
 
     def _read_consumed(
         self, enrolments: list[Enrolment], refused: dict[Enrolment, Refused]
@@ -173,7 +172,7 @@ class ReconcileProgress(KeyedBatch):
         enrolment = work.consumption.enrolment
         if enrolment in refused:
             self._counts["failed-events-count"] += 1
-            yield self._dead_letter(work, f"refused by the store: {refused[enrolment]}")
+            yield failed_work(self._job, work, f"refused by the store: {refused[enrolment]}")
             return
         if outcome.failed is not None:
             self._counts["retired-consumption-events-count" if outcome.retired else "failed-events-count"] += 1
@@ -183,6 +182,3 @@ class ReconcileProgress(KeyedBatch):
             self._counts["cert-issue-events-count"] += 1
             yield TaggedOutput(CERTIFICATE, certificate_request(enrolment, now, self._new_id))
             yield TaggedOutput(AUDIT, enrolment_audit(enrolment, now, self._new_id))
-
-    def _dead_letter(self, work: Work, reason: str) -> TaggedOutput:
-        return TaggedOutput(FAILED, dead_letter(self._job, reason, work.value, parse_object(work.value)))

@@ -15,8 +15,8 @@ from transforms.certificate_criteria import (
     check_enrolment,
     check_score,
     check_user,
+    criteria_of,
     issued_entry,
-    valid_criteria,
 )
 from transforms.certificate_templates import BrokenTemplate, Template, svg_templates
 from transforms.generate_certificate import generate_event, issue_date, recipient_name
@@ -83,8 +83,8 @@ def template_faults(template: Template) -> list[str]:
     """What the pre-processor would get errors for, whoever the learner is. spec: collection-cert-pre-processor §3.1"""
     faults = []
     try:
-        valid_criteria(template.json_object("criteria"))
-    except (InvalidCriteria, BrokenTemplate) as error:
+        criteria_of(template)
+    except InvalidCriteria as error:
         faults.append(str(error))
     return faults + _faults_beside_criteria(template)
 
@@ -126,8 +126,8 @@ def criteria_step(
     is what the user service answers, ``course_name`` what the course is called. spec: collection-cert-pre-processor §3
     """
     try:
-        criteria = valid_criteria(template.json_object("criteria"))
-    except (InvalidCriteria, BrokenTemplate) as error:
+        criteria = criteria_of(template)
+    except InvalidCriteria as error:
         checked = [_Criterion("template", Verdict.NO, str(error))]
     else:
         checked = [

@@ -27,7 +27,15 @@ from transforms.progress_rows import ProgressRows, ProgressTables
 from transforms.relations import KnownStatuses, RelationCache, Relations
 from transforms.stores import CollectionStatuses, KeyValues, Opens, Refused, Tables
 
-__all__ = ["AUDIT", "CERTIFICATE", "ProgressStores", "ProgressTables", "UpdateProgress", "failed_consumption"]
+__all__ = [
+    "AUDIT",
+    "CERTIFICATE",
+    "ProgressStores",
+    "ProgressTables",
+    "UpdateProgress",
+    "failed_consumption",
+    "failed_work",
+]
 
 AUDIT = "audit"
 CERTIFICATE = "certificate"
@@ -136,7 +144,7 @@ class UpdateProgress(KeyedBatch):
 
     def refuse(self, payload: bytes, error: Exception) -> list[TaggedOutput]:
         count(self._job, "failed-events-count")
-        return [self._dead_letter(Work.from_bytes(payload), f"could not be handled: {type(error).__name__}")]
+        return [failed_work(self._job, Work.from_bytes(payload), f"could not be handled: {type(error).__name__}")]
 
     # --- collect and de-duplicate (§3.2, §3.3)
 
@@ -276,7 +284,7 @@ class UpdateProgress(KeyedBatch):
         if enrolment in refused and group.has_contents:
             for work in group.works:
                 self._counts["failed-events-count"] += 1
-                yield self._dead_letter(work, f"refused by the store: {refused[enrolment]}")
+                yield failed_work(self._job, work, f"refused by the store: {refused[enrolment]}")
             return
         if outcome.failed is not None:
             self._counts["retired-consumption-events-count" if outcome.retired else "failed-events-count"] += 1
@@ -289,8 +297,10 @@ class UpdateProgress(KeyedBatch):
             yield TaggedOutput(CERTIFICATE, certificate_request(enrolment, now, self._new_id))
             yield TaggedOutput(AUDIT, enrolment_audit(enrolment, now, self._new_id))
 
-    def _dead_letter(self, work: Work, reason: str) -> TaggedOutput:
-        return TaggedOutput(FAILED, dead_letter(self._job, reason, work.value, parse_object(work.value)))
+
+def failed_work(job: str, work: Work, reason: str) -> TaggedOutput:
+    """The dead letter of an event that was parsed before. spec: core §4.3"""
+    return TaggedOutput(FAILED, dead_letter(job, reason, work.value, parse_object(work.value)))
 
 
 def failed_consumption(job: str, failed: bytes, works: Iterable[Work]) -> Iterator[TaggedOutput]:
@@ -304,7 +314,7 @@ def failed_consumption(job: str, failed: bytes, works: Iterable[Work]) -> Iterat
         return
     reason = "no leaf nodes in the relation cache, and more contents than a record can list"
     for work in works:
-        yield TaggedOutput(FAILED, dead_letter(job, reason, work.value, parse_object(work.value)))
+        yield failed_work(job, work, reason)
 
 
 def _cut(items: Sequence[T], size: int) -> list[Sequence[T]]:
