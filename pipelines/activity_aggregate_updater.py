@@ -24,10 +24,11 @@ from collections.abc import Callable
 
 import apache_beam as beam
 
+from io_connectors.services import SearchService
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, DedupRedisSettings, HttpSettings, KafkaSettings, key
-from pipelines.stores import cassandra, dedup_redis, http, redis, search_service
+from pipelines.stores import cassandra, dedup_redis, http, redis
 from transforms.consumption import SelectConsumption, consumption_of
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
@@ -116,7 +117,7 @@ def stores(settings: Settings) -> ProgressStores:
         tables=cassandra(settings),
         relation_cache=redis(settings, settings.relation_cache_database),
         dedup=dedup_redis(settings, settings.dedup_database) if settings.dedup else None,
-        collections=search_service(settings.search_base_path, http(settings)),
+        collections=SearchService(settings.search_base_path, http(settings)),
     )
 
 

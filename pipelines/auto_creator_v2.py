@@ -31,9 +31,10 @@ from collections.abc import Callable
 
 import apache_beam as beam
 
+from io_connectors.content_services import ContentWritingService, JsonDocuments
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, wait_seconds
-from pipelines.content_stores import content_writing, file_store, graph, json_documents, web_files, workspace
+from pipelines.content_stores import file_store, graph, web_files, workspace
 from pipelines.settings import CassandraSettings, FileStoreSettings, HttpSettings, KafkaSettings, Neo4jSettings, key
 from pipelines.stores import calls, cassandra, http
 from transforms.dead_letter import FAILED
@@ -112,9 +113,9 @@ def stores(settings: Settings) -> ObjectStores:
     at_once = settings.calls_at_once
     client = http(settings, at_once)
     return ObjectStores(
-        documents=json_documents(client),
+        documents=JsonDocuments(client),
         web=web_files(settings, client),
-        hierarchies=content_writing(settings.content_base_path, "service.content.basePath", client),
+        hierarchies=ContentWritingService(settings.content_base_path, "service.content.basePath", client),
         objects=file_store(settings),
         directories=workspace(settings.temp_location),
         tables=cassandra(settings),

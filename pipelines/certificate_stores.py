@@ -6,7 +6,6 @@ from pydantic import SecretStr
 
 from io_connectors.http import Http
 from io_connectors.object_storage import ObjectStore
-from io_connectors.services import CertificateRegistryService, SigningService, TemplateStore
 from io_connectors.sunbird_rc import SunbirdRC
 from pipelines.settings import SettingsError
 from pipelines.stores import plain
@@ -14,18 +13,6 @@ from pipelines.stores import plain
 
 def sunbird_rc(base_path: str | None, entity: str, api_key: SecretStr | None, client: Http) -> SunbirdRC:
     return SunbirdRC(base_path, entity, plain(api_key), client)
-
-
-def certificate_registry(base_path: str | None, client: Http) -> CertificateRegistryService:
-    return CertificateRegistryService(base_path, client)
-
-
-def signing_service(base_path: str | None, client: Http) -> SigningService:
-    return SigningService(base_path, client)
-
-
-def template_store(client: Http) -> TemplateStore:
-    return TemplateStore(client)
 
 
 def object_store(

@@ -25,10 +25,11 @@ from collections.abc import Callable
 
 import apache_beam as beam
 
+from io_connectors.services import ContentService, UserService
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, CloudSettings, HttpSettings, KafkaSettings, MetaRedisSettings, key
-from pipelines.stores import calls, cassandra, cloud_paths, content_service, http, meta_redis, redis, user_service
+from pipelines.stores import calls, cassandra, cloud_paths, http, meta_redis, redis
 from transforms.check_certificates import (
     GENERATE,
     CertificateRules,
@@ -92,8 +93,8 @@ def stores(settings: Settings) -> CheckStores:
         tables=cassandra(settings),
         content_cache=meta_redis(settings, settings.content_database),
         collection_cache=redis(settings, settings.collection_database),
-        contents=content_service(settings.content_base_path, settings.content_read_path, client),
-        users=user_service(settings.learner_base_path, settings.user_read_path, client),
+        contents=ContentService(settings.content_base_path, settings.content_read_path, client),
+        users=UserService(settings.learner_base_path, settings.user_read_path, client),
         calls=calls(NAME, settings.calls_at_once),
     )
 

@@ -31,17 +31,15 @@ from dataclasses import dataclass
 import apache_beam as beam
 from pydantic import SecretStr, model_validator
 
+from io_connectors.services import CertificateRegistryService, SigningService, TemplateStore, UserService
 from pipelines.certificate_stores import (
-    certificate_registry,
     object_store,
-    signing_service,
     sunbird_rc,
-    template_store,
 )
 from pipelines.channels import WithoutKey
 from pipelines.clock import any_character, epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, CloudSettings, HttpSettings, KafkaSettings, key
-from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch, http, user_service
+from pipelines.stores import calls, cassandra, cloud_paths, elasticsearch, http
 from transforms.certificate.credential import unwanted_texts
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
@@ -147,7 +145,7 @@ def stores(settings: Settings) -> Stores:
         tell=TellStores(
             tables=tables,
             batches=f"{settings.keyspace}.{settings.batches_table}",
-            users=user_service(
+            users=UserService(
                 settings.learner_base_path, "/private/user/v1/read", http(settings, settings.calls_at_once)
             ),
             calls=waiting,
@@ -174,8 +172,8 @@ def _badge_issuer(settings: Settings) -> Issues:
     return BadgeIssuer(
         base=f"{settings.certificate_domain}/certs",
         paths=cloud_paths(settings),
-        templates=template_store(client),
-        signing=signing_service(settings.signing_base_path, client),
+        templates=TemplateStore(client),
+        signing=SigningService(settings.signing_base_path, client),
         objects=object_store(
             settings.store_kind,
             settings.store_container,
@@ -183,7 +181,7 @@ def _badge_issuer(settings: Settings) -> Issues:
             settings.store_secret,
             settings.store_endpoint,
         ),
-        registry=certificate_registry(settings.registry_base_path, client),
+        registry=CertificateRegistryService(settings.registry_base_path, client),
         choose=any_character,
     )
 

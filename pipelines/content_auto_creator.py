@@ -33,11 +33,10 @@ from collections.abc import Callable
 import apache_beam as beam
 from pydantic import SecretStr, field_validator
 
+from io_connectors.content_services import ContentSearchService, ContentWritingService
 from pipelines.channels import WithoutKey
 from pipelines.clock import wait_seconds
 from pipelines.content_stores import (
-    content_search,
-    content_writing,
     file_store,
     google_drive,
     graph,
@@ -164,8 +163,8 @@ def stores(settings: Settings) -> CreationStores:
     at_once = settings.calls_at_once
     client = http(settings, at_once)
     return CreationStores(
-        contents=content_writing(settings.content_base_path, "service.content_service.basePath", client),
-        search=content_search(settings.search_base_path, client),
+        contents=ContentWritingService(settings.content_base_path, "service.content_service.basePath", client),
+        search=ContentSearchService(settings.search_base_path, client),
         graph=graph(settings, settings.neo4j_graph, at_once),
         web=web_files(settings, client),
         drive=google_drive(

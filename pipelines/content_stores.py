@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from io_connectors.content_services import ContentSearchService, ContentWritingService, JsonDocuments
 from io_connectors.downloads import GoogleDrive, WebFiles
 from io_connectors.http import Http
 from io_connectors.neo4j import Neo4j
@@ -17,19 +16,6 @@ from pipelines.settings import FileStoreSettings, Neo4jSettings, SettingsError
 from pipelines.stores import plain
 
 T = TypeVar("T")
-
-
-def content_writing(base_path: str | None, setting: str, client: Http) -> ContentWritingService:
-    """``setting`` is the key of ``base_path``."""
-    return ContentWritingService(base_path, setting, client)
-
-
-def content_search(base_path: str | None, client: Http) -> ContentSearchService:
-    return ContentSearchService(base_path, client)
-
-
-def json_documents(client: Http) -> JsonDocuments:
-    return JsonDocuments(client)
 
 
 def web_files(settings: FileStoreSettings, client: Http) -> WebFiles:

@@ -29,10 +29,11 @@ from collections.abc import Callable
 
 import apache_beam as beam
 
+from io_connectors.services import SearchService
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, HttpSettings, KafkaSettings, RedisSettings, key
-from pipelines.stores import cassandra, http, redis, search_service
+from pipelines.stores import cassandra, http, redis
 from transforms.consumption import SelectConsumption
 from transforms.dead_letter import FAILED
 from transforms.decode import Record
@@ -109,7 +110,7 @@ def stores(settings: Settings) -> ReconciliationStores:
     return ReconciliationStores(
         tables=cassandra(settings),
         relation_cache=redis(settings, settings.relation_cache_database),
-        collections=search_service(settings.search_base_path, http(settings)),
+        collections=SearchService(settings.search_base_path, http(settings)),
     )
 
 

@@ -11,7 +11,6 @@ from io_connectors.elasticsearch import Elasticsearch
 from io_connectors.http import Http
 from io_connectors.mongo import Mongo
 from io_connectors.redis import Redis
-from io_connectors.services import AccountService, BatchService, ContentService, SearchService, UserService
 from io_connectors.threads import Threads
 from pipelines.settings import (
     CassandraSettings,
@@ -119,26 +118,6 @@ def calls(name: str, at_once: int) -> Threads:
 def http(settings: HttpSettings, at_once: int = 10, **more: Any) -> Http:
     """The client of services, for so many calls at once; ``more`` of its recipe."""
     return Http(settings.http_connect_timeout, settings.http_read_timeout, at_once, **more)
-
-
-def account_service(base_path: str | None, read_path: str, client: Http) -> AccountService:
-    return AccountService(base_path, read_path, client)
-
-
-def batch_service(base_path: str | None, search_path: str, client: Http) -> BatchService:
-    return BatchService(base_path, search_path, client)
-
-
-def content_service(base_path: str | None, read_path: str, client: Http) -> ContentService:
-    return ContentService(base_path, read_path, client)
-
-
-def user_service(base_path: str | None, read_path: str, client: Http) -> UserService:
-    return UserService(base_path, read_path, client)
-
-
-def search_service(base_path: str | None, client: Http) -> SearchService:
-    return SearchService(base_path, client)
 
 
 def elasticsearch(hosts: str) -> Elasticsearch:

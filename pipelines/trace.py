@@ -17,9 +17,10 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from io_connectors.http import Http
+from io_connectors.services import ContentService, SearchService, UserService
 from pipelines.certificate_stores import sunbird_rc
 from pipelines.clock import epoch_millis
-from pipelines.stores import cassandra, cloud_paths, content_service, meta_redis, redis, search_service, user_service
+from pipelines.stores import cassandra, cloud_paths, meta_redis, redis
 from pipelines.trace_settings import TraceSettings
 from pipelines.trace_topics import Kafka, Match, Topics
 from schemas import redis_keys
@@ -132,9 +133,9 @@ def stores(settings: TraceSettings) -> TraceStores:
         relation_cache=impatient(redis(settings.progress, settings.progress.relation_cache_database)),
         content_cache=impatient(meta_redis(of_check, of_check.content_database)),
         collection_cache=impatient(redis(of_check, of_check.collection_database)),
-        collections=search_service(settings.progress.search_base_path, http),
-        contents=content_service(of_check.content_base_path, of_check.content_read_path, http),
-        users=user_service(of_check.learner_base_path, of_check.user_read_path, http),
+        collections=SearchService(settings.progress.search_base_path, http),
+        contents=ContentService(of_check.content_base_path, of_check.content_read_path, http),
+        users=UserService(of_check.learner_base_path, of_check.user_read_path, http),
         credentials=rc if of_issue.with_rc else None,
         topics=Kafka(settings.progress.kafka_broker_servers),
     )

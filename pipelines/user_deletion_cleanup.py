@@ -33,10 +33,11 @@ from pydantic import SecretStr
 
 from io_connectors.http import Http
 from io_connectors.keycloak import SECONDS, Keycloak
+from io_connectors.services import AccountService
 from pipelines.channels import WithoutKey
 from pipelines.clock import epoch_millis, new_uuid
 from pipelines.settings import CassandraSettings, DryRunSettings, HttpSettings, KafkaSettings, MetaRedisSettings, key
-from pipelines.stores import account_service, calls, cassandra, http, meta_redis, plain, redis
+from pipelines.stores import calls, cassandra, http, meta_redis, plain, redis
 from transforms.clean_up_users import AUDIT, CleanUpUsers, DeletionStores, SelectDeletions, UserTables
 from transforms.decode import Record
 
@@ -93,7 +94,7 @@ def stores(settings: Settings) -> DeletionStores:
     return DeletionStores(
         tables=cassandra(settings),
         profiles=tuple({(server.host, server.port): server for server in profiles}.values()),
-        accounts=account_service(
+        accounts=AccountService(
             settings.userorg_base_path, settings.user_read_api, http(settings, settings.calls_at_once)
         ),
         identities=Keycloak(

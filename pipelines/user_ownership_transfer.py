@@ -28,8 +28,9 @@ from __future__ import annotations
 
 import apache_beam as beam
 
+from io_connectors.services import AccountService, BatchService
 from pipelines.settings import CassandraSettings, DryRunSettings, HttpSettings, KafkaSettings, key
-from pipelines.stores import account_service, batch_service, calls, cassandra, elasticsearch, http
+from pipelines.stores import calls, cassandra, elasticsearch, http
 from transforms.decode import Record
 from transforms.transfer_ownership import SelectTransfers, TransferOwnership, TransferStores
 
@@ -73,8 +74,8 @@ def stores(settings: Settings) -> TransferStores:
         tables=cassandra(settings),
         batches=f"{settings.keyspace}.{settings.batches_table}",
         users=f"{settings.user_keyspace}.{settings.user_table}",
-        accounts=account_service(settings.userorg_base_path, settings.user_read_api, client),
-        search=batch_service(settings.lms_base_path, settings.batch_search_api, client),
+        accounts=AccountService(settings.userorg_base_path, settings.user_read_api, client),
+        search=BatchService(settings.lms_base_path, settings.batch_search_api, client),
         documents=elasticsearch(settings.elasticsearch_hosts),
         calls=calls(NAME, settings.calls_at_once),
     )

@@ -19,7 +19,7 @@ from io_connectors.http import Http
 from io_connectors.memory import MemoryCassandra, MemoryCollectionStatuses, MemoryRedis
 from io_connectors.memory_http import MemoryHttp
 from io_connectors.redis import Redis
-from io_connectors.services import ContentReadApi
+from io_connectors.services import ContentReadApi, SearchService
 from io_connectors.threads import Threads
 from pipelines import (
     activity_aggregate_updater,
@@ -28,7 +28,6 @@ from pipelines import (
     merge_user_courses,
     relation_cache_updater,
 )
-from pipelines.stores import search_service
 from schemas.cassandra import create_statements
 from tests.day.events import RETIRED, UNKNOWN
 from tests.day.run import Jobs
@@ -141,7 +140,7 @@ def in_memory(name: str, totals: Mapping[str, str]) -> Site:
 def on_servers(settings: Mapping[str, Any], run: str, totals: Mapping[str, str]) -> Iterator[Site]:
     """A site on the servers that a stack's settings name, in keyspaces and databases of its own, gone afterwards."""
     keyspaces = {"sunbird_courses": f"{run}_courses", "dev_hierarchy_store": f"{run}_hierarchies"}
-    collections = search_service(settings["service.search.basePath"], Http())
+    collections = SearchService(settings["service.search.basePath"], Http())
     contents = ContentReadApi(f"{settings['service.content.basePath']}/content/v3/read", Http())
     databases = (RELATIONS, UNITS, CONTENTS, DEDUP)
     servers = [redis.Redis(settings["redis.host"], settings["redis.port"], database) for database in databases]
